@@ -1,0 +1,273 @@
+"""Make the county's address plan: a pure function of the inventory and the plan before.
+
+Slots are bound to identities and kept for life: what was in the plan before keeps its slot, what is new takes the
+next free one, what is gone is quarantined and its slot never given again. Towns take slots centre bits first
+(RFC 3531 3.3), so that free bits stay beside both borders and either may move; sites below a town count upwards
+from 1 (slot 0 is the town centre itself), so that they aggregate tightly and the upper half stays whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network
+
+from addressing.model import AddressPlan, Kind, Record
+from inventory.errors import ExtranetError
+from inventory.model import EXTRANET, County, PlaneKind, Role, SiteClass
+from inventory.topology import Topology
+
+PLANE_BITS = 4
+TOWN_BITS = 8
+SITE_BITS = 8
+LINK_SLOTS = 1 << 16
+"""/127 slots used inside the links' /64; low ones, far from the subnet-router and anycast identifiers of RFC 6164."""
+
+
+class PoolTooSmallError(ExtranetError):
+    """A pool cannot hold what the county needs."""
+
+    def __init__(self, pool: str, what: str, todo: str) -> None:
+        super().__init__(f"policy.yaml [{pool}]: {what}; {todo}")
+
+
+class PlanMismatchError(ExtranetError):
+    """The plan before was made from another pool, so its addresses would move."""
+
+    def __init__(self, field: str, before: str, now: str) -> None:
+        super().__init__(
+            f"policy.yaml [{field}]: the plan was made from {before}, the policy now says {now}; addresses once given do not "
+            "move: put the old value back, or start a new plan file with --out"
+        )
+
+
+def center_order(bits: int) -> list[int]:
+    """Return bit positions (0 = leftmost) in the order RFC 3531 3.3 brings them in."""
+    middle = bits // 2
+    order, step = [middle], 1
+    while len(order) < bits:
+        for position in (middle - step, middle + step):
+            if 0 <= position < bits and len(order) < bits:
+                order.append(position)
+        step += 1
+    return order
+
+
+def center_slot(index: int, bits: int) -> int:
+    """Return the slot of the index-th assignment, centre bits first, in counter order. Index 0 is slot 0."""
+    return sum(((index >> j) & 1) << (bits - 1 - position) for j, position in enumerate(center_order(bits)))
+
+
+def make_plan(county: County, topology: Topology, previous: AddressPlan | None = None) -> AddressPlan:
+    """Plan every address the county needs. `previous` (same pools) keeps all its assignments."""
+    maker = _Maker(county, topology, previous)
+    return maker.make()
+
+
+class _Maker:
+    def __init__(self, county: County, topology: Topology, previous: AddressPlan | None) -> None:
+        self.county, self.topology = county, topology
+        self.policy = county.policy
+        self.before = {r.id: r for r in previous.records} if previous else {}
+        self.records: dict[str, Record] = {}
+        if previous:
+            for field, old, new in (
+                ("pool", previous.pool, str(self.policy.pool)),
+                ("ipv4_pool", previous.ipv4_pool, str(self.policy.ipv4_pool)),
+                ("ipv4_link_pool", previous.ipv4_link_pool, str(self.policy.ipv4_link_pool)),
+            ):
+                if old != new:
+                    raise PlanMismatchError(field, old, new)
+
+    def make(self) -> AddressPlan:
+        self._plan_fields()
+        self._plan_infrastructure()
+        self._plan_ipv4()
+        for old in self.before.values():
+            if old.id not in self.records:
+                self.records[old.id] = old.altered(state="quarantined")
+        return AddressPlan(
+            county=self.county.id,
+            pool=str(self.policy.pool),
+            ipv4_pool=str(self.policy.ipv4_pool),
+            ipv4_link_pool=str(self.policy.ipv4_link_pool),
+            records=tuple(self.records[k] for k in sorted(self.records)),
+        )
+
+    def _add(self, record_id: str, kind: Kind, name: str, parent: str, prefix: object, slot: int | None = None) -> None:
+        old = self.before.get(record_id)
+        if old is not None and old.prefix != str(prefix):
+            raise PlanMismatchError(record_id, old.prefix, str(prefix))
+        self.records[record_id] = Record(id=record_id, kind=kind, name=name, parent=parent, prefix=str(prefix), slot=slot)
+
+    def _slots(self, wanted: Iterable[str], kind: Kind, parent: str | None, order: Iterator[int], pool: str) -> dict[str, int]:
+        """Bind each identity to a slot: kept from before (quarantined ones too), else the next free in `order`."""
+        wanted = list(wanted)
+        kept = {
+            r.id: r.slot
+            for r in self.before.values()
+            if r.kind == kind and r.slot is not None and (parent is None or r.parent == parent)
+        }
+        taken = set(kept.values())
+        out: dict[str, int] = {}
+        for identity in wanted:
+            if identity in kept:
+                out[identity] = kept[identity]
+                continue
+            slot = next((s for s in order if s not in taken), None)
+            if slot is None:
+                raise PoolTooSmallError(pool, f"no slot left for {identity}", "ask for a larger block or widen the field")
+            taken.add(slot)
+            out[identity] = slot
+        return out
+
+    def _plan_fields(self) -> None:
+        pool = self.policy.pool
+        towns = sorted((s for s in self.county.sites if s.site_class is SiteClass.TOWN), key=lambda s: (s.division_code, s.id))
+        # One slot a town in all planes: a filter on the town field alone then means the town.
+        town_slots = self._town_slots([t.id for t in towns])
+        planes_of: dict[str, set[str]] = {}
+        for lan in self.topology.lans:
+            planes_of.setdefault(lan.plane, set()).add(lan.site)
+        for plane in sorted(self.policy.planes, key=lambda p: p.slot):
+            plane_net = child6(pool, PLANE_BITS, plane.slot)
+            self._add(f"plane:{plane.id}", "plane", plane.name, "pool", plane_net, plane.slot)
+            for town_id in [self.county.county_site.id, *(t.id for t in towns)]:
+                self._plan_town(plane.id, plane_net, town_id, town_slots.get(town_id, 0), planes_of.get(plane.id, set()))
+
+    def _town_slots(self, towns: list[str]) -> dict[str, int]:
+        """Slot 0 is the county centre; a town's slot is the same in every plane."""
+        kept = {
+            r.id.removeprefix("town:").split("@")[0]: r.slot for r in self.before.values() if r.kind == "town" and r.slot
+        }
+        taken = set(kept.values()) | {0}
+        order = (center_slot(i, TOWN_BITS) for i in range(1, 1 << TOWN_BITS))
+        out = dict.fromkeys([self.county.county_site.id], 0)
+        for town in towns:
+            if town in kept:
+                out[town] = kept[town]
+                continue
+            slot = next((s for s in order if s not in taken), None)
+            if slot is None:
+                raise PoolTooSmallError("pool", f"no town slot left for {town}", "ask for a larger block")
+            taken.add(slot)
+            out[town] = slot
+        return out
+
+    def _plan_town(self, plane: str, plane_net: IPv6Network, town: str, slot: int, sites_with_lan: set[str]) -> None:
+        site = self.county.site_by_id[town]
+        town_net = child6(plane_net, TOWN_BITS, slot)
+        self._add(f"town:{town}@{plane}", "town", site.name, f"plane:{plane}", town_net, slot)
+        villages = sorted(
+            (s for s in self.county.children(town) if s.site_class is SiteClass.VILLAGE), key=lambda s: (s.division_code, s.id)
+        )
+        slots = self._site_slots(town, [v.id for v in villages])
+        for one in [site, *villages]:
+            if one.id not in sites_with_lan:
+                continue
+            site_net = child6(town_net, SITE_BITS, slots.get(one.id, 0))
+            self._add(f"site:{one.id}@{plane}", "site", one.name, f"town:{town}@{plane}", site_net, slots.get(one.id, 0))
+            lan = IPv6Network((site_net.network_address, 64))
+            self._add(f"lan:{one.id}@{plane}", "lan", one.name, f"site:{one.id}@{plane}", lan)
+
+    def _site_slots(self, town: str, villages: list[str]) -> dict[str, int]:
+        """A village's slot is the same in every plane, whichever planes it has today."""
+        kept = {
+            r.id.removeprefix("site:").split("@")[0]: r.slot
+            for r in self.before.values()
+            if r.kind == "site" and r.slot and r.parent.removeprefix("town:").split("@")[0] == town
+        }
+        taken, out = set(kept.values()), {}
+        order = iter(range(1, 1 << SITE_BITS))
+        for village in villages:
+            if village in kept:
+                out[village] = kept[village]
+                continue
+            slot = next((s for s in order if s not in taken), None)
+            if slot is None:
+                raise PoolTooSmallError("pool", f"no site slot left in {town} for {village}", "ask for a larger block")
+            taken.add(slot)
+            out[village] = slot
+        return out
+
+    def _plan_infrastructure(self) -> None:
+        infra = child6(self.policy.pool, PLANE_BITS, 0)
+        self._add("infra", "infra", "infrastructure", "pool", infra)
+        loopbacks, links = (IPv6Network((int(infra.network_address) + (n << 64), 64)) for n in (0, 1))
+        routers = sorted(d.id for d in self.county.devices if d.network == EXTRANET)
+        slots = self._slots((f"loopback:{d}" for d in routers), "loopback", None, iter(range(1, LINK_SLOTS)), "pool")
+        for identity, slot in slots.items():
+            name = self.county.device_by_id[identity.removeprefix("loopback:")].name
+            self._add(identity, "loopback", name, "infra", IPv6Network((int(loopbacks.network_address) + slot, 128)), slot)
+        order = iter(range(1, LINK_SLOTS))
+        wanted = [f"link:{ln.circuit}@{ln.plane}" for ln in self.topology.links if ln.network == EXTRANET]
+        wanted_pins = [f"hairpin:{h.device}@{h.plane}" for h in self.topology.hairpins]
+        # Links and hairpins share the /64, so they share one row of slots.
+        kept = {r.id: r.slot for r in self.before.values() if r.kind in {"link", "hairpin"} and r.slot is not None}
+        taken = set(kept.values())
+        for identity in [*sorted(wanted), *sorted(wanted_pins)]:
+            slot = kept.get(identity)
+            if slot is None:
+                slot = next((s for s in order if s not in taken), None)
+                if slot is None:
+                    raise PoolTooSmallError("pool", f"no link slot left for {identity}", "split the county")
+                taken.add(slot)
+            kind: Kind = "link" if identity.startswith("link:") else "hairpin"
+            net = IPv6Network((int(links.network_address) + 2 * slot, 127))
+            self._add(identity, kind, identity.split(":", 1)[1], "infra", net, slot)
+
+    def _plan_ipv4(self) -> None:
+        public = self.county.plane_of_kind(PlaneKind.PUBLIC).id
+        shared = self.county.plane_of_kind(PlaneKind.SHARED).id
+        lans = {lan.id for lan in self.topology.lans}
+        declared = {s.id: s.public_ipv4 for s in self.county.sites if s.public_ipv4}
+        busy = [self.policy.shared_ipv4, *declared.values()]
+        open_sites = sorted(
+            (s for s in self.county.sites if s.id not in declared and f"{s.id}/{public}" in lans),
+            key=lambda s: (s.division_code, s.id),
+        )
+        given = self._given4("lan4", [f"lan4:{s.id}@{public}" for s in open_sites], self.policy.ipv4_pool, 27, busy, "ipv4_pool")
+        for site_id, net in declared.items():
+            self._add(f"lan4:{site_id}@{public}", "lan4", self.county.site_by_id[site_id].name, "ipv4_pool", net)
+        for identity, net in given.items():
+            site_id = identity.removeprefix("lan4:").split("@")[0]
+            self._add(identity, "lan4", self.county.site_by_id[site_id].name, "ipv4_pool", net)
+        for lan in self.topology.lans:
+            if lan.plane == shared:
+                self._add(f"lan4:{lan.site}@{shared}", "lan4", self.county.site_by_id[lan.site].name, "ipv4_pool", self.policy.shared_ipv4)
+        circuits = [c for c in self.county.circuits if c.network == EXTRANET]
+        fixed = {f"link4:{c.id}": c.wan_prefix for c in circuits if c.wan_prefix}
+        wanted = sorted(f"link4:{c.id}" for c in circuits if not c.wan_prefix)
+        cores = sorted(d.id for d in self.county.devices if d.role is Role.CORE)
+        wanted += [f"hairpin4:{core}@{public}" for core in cores]
+        links = self._given4("link4", wanted, self.policy.ipv4_link_pool, 31, list(fixed.values()), "ipv4_link_pool")
+        for identity, net in {**fixed, **links}.items():
+            self._add(identity, "link4", identity.split(":", 1)[1], "ipv4_link_pool", net)
+
+    def _given4(
+        self, kind: Kind, wanted: list[str], pool: IPv4Network, length: int, busy: list[IPv4Network], field: str
+    ) -> dict[str, IPv4Network]:
+        """Give each identity an IPv4 prefix of `length`: kept from before, else the first that meets nothing in use."""
+        kept = {r.id: IPv4Network(r.prefix) for r in self.before.values() if r.kind == kind}
+        step = 1 << (32 - length)
+        used = set()
+        for net in [*busy, *kept.values()]:
+            first = (int(net.network_address) - int(pool.network_address)) // step
+            last = (int(net.broadcast_address) - int(pool.network_address)) // step
+            used.update(range(first, last + 1))
+        free = (i for i in range(1, pool.num_addresses // step) if i not in used)
+        out = {}
+        for identity in wanted:
+            if identity in kept:
+                out[identity] = kept[identity]
+                continue
+            index = next(free, None)
+            if index is None:
+                raise PoolTooSmallError(field, f"no /{length} left for {identity}", "enlarge the range")
+            out[identity] = IPv4Network((int(pool.network_address) + index * step, length))
+        return out
+
+
+def child6(parent: IPv6Network, bits: int, slot: int) -> IPv6Network:
+    """Return the slot-th of the parent's 2**bits equal parts."""
+    length = parent.prefixlen + bits
+    return IPv6Network((int(parent.network_address) | (slot << (128 - length)), length))

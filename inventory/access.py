@@ -1,0 +1,62 @@
+"""How to reach devices and stations: one file that says the target, addresses and keys, never secrets themselves.
+
+`access.yaml` in the county's folder is the real network; `lab up` writes `.lab/access.yaml`, which wins while the
+lab exists, and every command prints which target it speaks to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from inventory.errors import ExtranetError
+from inventory.model import Model
+
+LAB_FILE = ".lab/access.yaml"
+FIELD_FILE = "access.yaml"
+
+
+class Access(Model):
+    """Where to log in. `addresses` maps device and station ids to management addresses; paths are absolute or
+    relative to the file. `vrf_backend` says how a Linux router keeps VRFs: `device` (real VRFs) or `netns`."""
+
+    target: Literal["lab", "field"]
+    name: str
+    user: str = "root"
+    port: int = 22
+    identity_file: str | None = None
+    known_hosts: str
+    addresses: dict[str, str]
+    vrf_backend: Literal["device", "netns"] = "device"
+    ca_file: str | None = None
+    """CA bundle on the stations by which service certificates are checked (None: the station's own trust store)."""
+
+
+class AccessMissingError(ExtranetError):
+    """No access file: neither a lab is up nor is the real network described."""
+
+    def __init__(self, county_dir: Path) -> None:
+        self.county_dir = county_dir
+        super().__init__(
+            f"{county_dir}: no way to reach devices - expected {LAB_FILE} (made by 'extranet lab up') or {FIELD_FILE}; "
+            "start the lab, or describe the real network's management addresses there"
+        )
+
+
+def read_access(county_dir: Path) -> Access:
+    """Read the lab's access file when a lab is up, else the real network's."""
+    for name in (LAB_FILE, FIELD_FILE):
+        path = county_dir / name
+        if path.exists():
+            data = yaml.safe_load(path.read_text("utf-8"))
+            access = Access.model_validate(data)
+            base = path.parent
+            return access.model_copy(
+                update={
+                    "identity_file": str(base / access.identity_file) if access.identity_file else None,
+                    "known_hosts": str(base / access.known_hosts),
+                }
+            )
+    raise AccessMissingError(county_dir)

@@ -1,0 +1,86 @@
+"""The one error tree. `str()` of each is one line a person can act on: where; what; what to do.
+
+ExtranetError                exit 2   bad usage or input
+├── InputProblemsError       exit 2   every problem of the files at once
+├── UnknownNameError         exit 2   no such unit, station, device ...; near matches named
+├── AccessMissingError       exit 2   no lab is up and no real network is described
+├── CheckFailedError         exit 1   a check ran and failed
+├── GateRefusedError         exit 3   a gate said no; reasons by station
+├── ScopeGuardError          exit 3   classified: never, by nobody
+├── InterruptedRunError      exit 4   unknown outcome: ask again, the ledger knows where it stopped
+└── nornir_tasks.drivers.DeviceError  exit 4   something about one device
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+from inventory.model import Model
+
+
+class Problem(Model):
+    """One thing wrong in an input file. `row` is the line a person sees in an editor or a sheet (1 = header)."""
+
+    file: str
+    row: int | None
+    column: str | None
+    what: str
+    todo: str
+    sheet: str | None = None
+
+    def __str__(self) -> str:
+        where = self.file + (f" sheet {self.sheet}" if self.sheet else "")
+        where += f":{self.row}" if self.row is not None else ""
+        where += f" [{self.column}]" if self.column else ""
+        return f"{where}: {self.what}; {self.todo}"
+
+
+class ExtranetError(Exception):
+    """Base of all errors meant for people."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class InputProblemsError(ExtranetError):
+    """Every problem of a county's files, found in one pass."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class UnknownNameError(ExtranetError):
+    """A name that the inventory does not hold."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name = kind, name
+        pool = sorted(known)
+        self.near = get_close_matches(name, pool, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(self.near)}?" if self.near else f"there are {len(pool)}; see 'extranet status'"
+        super().__init__(f"{kind} {name!r}: not in the inventory; {hint}")
+
+
+class CheckFailedError(ExtranetError):
+    """A check ran and failed."""
+
+    exit_code = 1
+
+
+class GateRefusedError(ExtranetError):
+    """A gate said no."""
+
+    exit_code = 3
+
+
+class ScopeGuardError(ExtranetError):
+    """A classified network: refused at the door."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(ExtranetError):
+    """The outcome is not known."""
+
+    exit_code = 4

@@ -1,0 +1,426 @@
+"""The county as values: sites, stations, legacy networks, circuits, services and policy.
+
+Everything here is frozen and strict; refine by copy (`value.altered(field=...)`). Names follow
+NetBox where it has them (site, device, interface, circuit, tenant, VRF).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from enum import StrEnum
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EXTRANET = "extranet"
+"""The `network` of circuits and devices that belong to the extranet itself."""
+
+
+class Model(BaseModel):
+    """Frozen and strict base of every value in the suite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def altered(self, **changes: Any) -> Self:
+        """Return a checked copy with some fields changed. Unlike `model_copy`, drops whatever was cached."""
+        return type(self)(**({name: getattr(self, name) for name in type(self).model_fields} | changes))
+
+
+class SiteClass(StrEnum):
+    """Where a site stands in the hierarchy."""
+
+    COUNTY = "county"
+    TOWN = "town"
+    VILLAGE = "village"
+
+
+class Family(StrEnum):
+    """Address family of a need or a probe."""
+
+    IPV6 = "ipv6"
+    IPV4 = "ipv4"
+
+
+class PlaneKind(StrEnum):
+    """`public`: every station has it. `dedicated`: one department's. `shared`: holds the services all planes reach."""
+
+    PUBLIC = "public"
+    DEDICATED = "dedicated"
+    SHARED = "shared"
+
+
+class Protocol(StrEnum):
+    """What a service speaks, and so how it is probed."""
+
+    HTTPS = "https"
+    TCP = "tcp"
+    DNS = "dns"
+
+
+class Role(StrEnum):
+    """What a device is for."""
+
+    CORE = "core"
+    TOWN = "town"
+    VILLAGE = "village"
+    LEGACY = "legacy"
+
+
+class Site(Model):
+    """A place with equipment. `id` is ASCII and never changes; `name` is what people call it."""
+
+    id: str
+    name: str
+    site_class: SiteClass
+    parent: str | None
+    division_code: str
+    responsible: str
+    central: bool = False
+    public_ipv4: IPv4Network | None = None
+    """IPv4 of the public plane's LAN where the extranet already reaches; empty: the address plan gives one."""
+
+
+class Plane(Model):
+    """What keeps departments apart on the extranet: a VRF with its prefixes. `slot` is its field value in the IPv6 plan."""
+
+    id: str
+    name: str
+    kind: PlaneKind
+    tenant: str
+    vlan: int = Field(ge=2, le=4094)
+    slot: int = Field(ge=1, le=15)
+
+
+class LegacyNetwork(Model):
+    """A department's own dedicated network, to be migrated."""
+
+    id: str
+    name: str
+    tenant: str
+    plane: str
+    prefixes: tuple[IPv4Network, ...]
+    lead: str
+    responsible: str
+    row: int = 0
+
+
+class RefusedNetwork(Model):
+    """A network the scope guard turned away. Only the refusal itself names it."""
+
+    id: str
+    name: str
+    row: int
+
+
+class Device(Model):
+    """A router under management. `network` is `extranet` or the legacy network that owns it."""
+
+    id: str
+    name: str
+    site: str
+    role: Role
+    network: str
+    platform: str = "frr"
+    asn: int | None = None
+    management: IPv4Address | IPv6Address | None = None
+
+
+class Circuit(Model):
+    """A line. Extranet circuits join `device:port` to `far_device:far_port` and carry one subinterface a plane.
+
+    A legacy circuit serves one unit. Three shapes:
+    - town: `device` (the legacy router at the site, LAN port `lan_port`) reaches `far_device` (the hub) over `wan_prefix`;
+    - village: no `device`; the line carries the site's LAN to a port of `far_device`, which is the LAN's gateway;
+    - county: `device` is the hub itself, `far_device` is empty; nothing is rented.
+    """
+
+    id: str
+    network: str
+    site: str
+    device: str | None
+    port: str | None
+    lan_port: str | None = None
+    far_device: str | None = None
+    far_port: str | None = None
+    provider: str = ""
+    bandwidth_mbps: int = 0
+    monthly_rent_yuan: int = 0
+    contract_end: date | None = None
+    lan_prefix: IPv4Network | None = None
+    wan_prefix: IPv4Network | None = None
+    reuses: str | None = None
+    """For an extranet circuit: id of the legacy circuit whose physical line it takes over."""
+
+
+class Unit(Model):
+    """One legacy network at one site: the smallest thing that migrates. Written `network@site`."""
+
+    network: str
+    site: str
+    plane: str
+    circuit: str
+    lan_prefix: IPv4Network
+
+    @property
+    def id(self) -> str:
+        """`network@site`."""
+        return f"{self.network}@{self.site}"
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The LAN's IPv4 gateway: first host, held by the legacy router before cutover and by the extranet after."""
+        return self.lan_prefix.network_address + 1
+
+    @property
+    def interconnect(self) -> IPv4Address:
+        """Last host of the LAN: what a hub keeps once the core holds its gateway address."""
+        return self.lan_prefix.broadcast_address - 1
+
+
+class Station(Model):
+    """A place where people are served: a vantage for probes. `host` is its interface identifier in every LAN it joins."""
+
+    id: str
+    name: str
+    site: str
+    kind: str
+    windows: int
+    host: int = Field(ge=2, le=250)
+    planes: tuple[str, ...]
+
+
+class Server(Model):
+    """A server at a site in one plane; its services share its address."""
+
+    id: str
+    name: str
+    site: str
+    plane: str
+    host: int = Field(ge=2, le=250)
+
+
+class Service(Model):
+    """Something stations need. `needed_by` holds site classes, station kinds or station ids; `from_planes` whence."""
+
+    id: str
+    name: str
+    server: str
+    plane: str
+    dns_name: str
+    protocol: Protocol
+    port: int = Field(ge=1, le=65535)
+    needed_by: tuple[str, ...]
+    from_planes: tuple[str, ...]
+    families: tuple[Family, ...]
+
+
+class Need(Model):
+    """One cell of what must work: this station, from this plane, reaches this service over this family.
+
+    `unit` is the legacy unit whose cutover provides it (`None`: provisioning alone does).
+    """
+
+    station: str
+    plane: str
+    service: str
+    family: Family
+    unit: str | None = None
+
+
+class Forbidden(Model):
+    """One cell of what must not work: this station, from this plane, must not reach this service."""
+
+    station: str
+    plane: str
+    service: str
+    family: Family
+
+
+class CoverageTarget(Model):
+    """A share (0..1) of central villages that must be covered by a date."""
+
+    share: float = Field(gt=0, le=1)
+    by: date
+
+
+class Timers(Model):
+    """Seconds, all of them."""
+
+    revert_s: int = Field(default=180, ge=20, le=3600)
+    """Rollback timer armed on the device before a change; must outlast load plus probes."""
+    soak_s: int = Field(default=7 * 86400, ge=0)
+    hold_s: int = Field(default=3 * 86400, ge=0)
+    """How long a link stays shut before its configuration may be removed."""
+    evidence_ttl_s: int = Field(default=3600, ge=10)
+    probe_timeout_s: float = Field(default=3.0, gt=0, le=30)
+    converge_s: int = Field(default=30, ge=1)
+    """How long to wait for probes to turn good after a change before going back."""
+
+
+class Policy(Model):
+    """What the county decided. `pool` is the IPv6 block the plan divides."""
+
+    pool: IPv6Network
+    ipv4_pool: IPv4Network
+    """IPv4 LANs of the public plane and of the shared services come from here."""
+    ipv4_link_pool: IPv4Network
+    shared_ipv4: IPv4Network
+    dns_domain: str
+    reserve: float = 0.5
+    coverage: tuple[CoverageTarget, ...] = ()
+    timers: Timers = Timers()
+    planes: tuple[Plane, ...]
+
+
+class County(Model):
+    """Everything a county's folder declares, checked. Classified networks are not in it, only `refused`."""
+
+    id: str
+    name: str
+    name_en: str
+    division_code: str
+    policy: Policy
+    sites: tuple[Site, ...]
+    stations: tuple[Station, ...]
+    networks: tuple[LegacyNetwork, ...]
+    devices: tuple[Device, ...]
+    circuits: tuple[Circuit, ...]
+    servers: tuple[Server, ...]
+    services: tuple[Service, ...]
+    refused: tuple[RefusedNetwork, ...] = ()
+
+    @cached_property
+    def site_by_id(self) -> dict[str, Site]:
+        """Sites by id."""
+        return {s.id: s for s in self.sites}
+
+    @cached_property
+    def plane_by_id(self) -> dict[str, Plane]:
+        """Planes by id."""
+        return {p.id: p for p in self.policy.planes}
+
+    @cached_property
+    def station_by_id(self) -> dict[str, Station]:
+        """Stations by id."""
+        return {s.id: s for s in self.stations}
+
+    @cached_property
+    def network_by_id(self) -> dict[str, LegacyNetwork]:
+        """Legacy networks by id."""
+        return {n.id: n for n in self.networks}
+
+    @cached_property
+    def device_by_id(self) -> dict[str, Device]:
+        """Devices by id."""
+        return {d.id: d for d in self.devices}
+
+    @cached_property
+    def circuit_by_id(self) -> dict[str, Circuit]:
+        """Circuits by id."""
+        return {c.id: c for c in self.circuits}
+
+    @cached_property
+    def server_by_id(self) -> dict[str, Server]:
+        """Servers by id."""
+        return {s.id: s for s in self.servers}
+
+    @cached_property
+    def service_by_id(self) -> dict[str, Service]:
+        """Services by id."""
+        return {s.id: s for s in self.services}
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """Every legacy network at every site it serves, in file order."""
+        return tuple(
+            Unit(
+                network=c.network,
+                site=c.site,
+                plane=self.network_by_id[c.network].plane,
+                circuit=c.id,
+                lan_prefix=c.lan_prefix,
+            )
+            for c in self.circuits
+            if c.network != EXTRANET and c.lan_prefix is not None
+        )
+
+    @cached_property
+    def unit_by_id(self) -> dict[str, Unit]:
+        """Units by `network@site`."""
+        return {u.id: u for u in self.units}
+
+    @cached_property
+    def unit_by_lan(self) -> dict[tuple[str, str], Unit]:
+        """Units by (site, plane)."""
+        return {(u.site, u.plane): u for u in self.units}
+
+    @property
+    def county_site(self) -> Site:
+        """The one site of class county."""
+        return next(s for s in self.sites if s.site_class is SiteClass.COUNTY)
+
+    def plane_of_kind(self, kind: PlaneKind) -> Plane:
+        """First plane of that kind (there is exactly one public and one shared plane)."""
+        return next(p for p in self.policy.planes if p.kind is kind)
+
+    def stations_at(self, site: str, plane: str | None = None) -> Iterator[Station]:
+        """Stations at a site, only those with a leg in `plane` when given."""
+        return (s for s in self.stations if s.site == site and (plane is None or plane in s.planes))
+
+    def children(self, site: str) -> Iterator[Site]:
+        """Sites whose parent is `site`."""
+        return (s for s in self.sites if s.parent == site)
+
+    def town_of(self, site: str) -> str:
+        """The town a site belongs to (itself for a town; the county site for the county)."""
+        s = self.site_by_id[site]
+        return s.parent if s.site_class is SiteClass.VILLAGE and s.parent else s.id
+
+    @cached_property
+    def needs(self) -> tuple[Need, ...]:
+        """Everything that must work, in a fixed order.
+
+        IPv4 in a dedicated plane rides on the department's own addresses, so it needs the unit's cutover;
+        IPv4 from the public plane comes with provisioning.
+        """
+        out: list[Need] = []
+        for station in self.stations:
+            site = self.site_by_id[station.site]
+            tags = {site.site_class.value, station.kind, station.id}
+            for service in self.services:
+                if not tags & set(service.needed_by):
+                    continue
+                for plane_id in station.planes:
+                    if plane_id not in service.from_planes:
+                        continue
+                    out.extend(self._family_needs(station, plane_id, service))
+        return tuple(out)
+
+    def _family_needs(self, station: Station, plane_id: str, service: Service) -> Iterator[Need]:
+        plane = self.plane_by_id[plane_id]
+        for family in service.families:
+            unit = None
+            if family is Family.IPV4 and plane.kind is PlaneKind.DEDICATED:
+                holder = self.unit_by_lan.get((station.site, plane_id))
+                if holder is None or service.plane != plane_id:
+                    continue  # no legacy IPv4 here, or a shared service, which departments reach over IPv6
+                unit = holder.id
+            yield Need(station=station.id, plane=plane_id, service=service.id, family=family, unit=unit)
+
+    @cached_property
+    def forbidden(self) -> tuple[Forbidden, ...]:
+        """Everything that must not work: each station leg against each department service of another plane.
+
+        Measured over IPv6, whose addresses are unique; departments' IPv4 ranges may coincide.
+        """
+        dedicated = [s for s in self.services if self.plane_by_id[s.plane].kind is PlaneKind.DEDICATED]
+        return tuple(
+            Forbidden(station=station.id, plane=plane, service=service.id, family=Family.IPV6)
+            for station in self.stations
+            for plane in station.planes
+            for service in dedicated
+            if service.plane != plane and plane not in service.from_planes
+        )

@@ -1,0 +1,557 @@
+"""Read a county's folder into a `County`, or list everything that is wrong with it in one pass.
+
+Files: `county.yaml`, `policy.yaml`, and the tables sites, stations, networks, devices, circuits, servers and
+services (CSV, or sheets of survey.xlsx). A network marked classified is refused at the door: nothing that belongs
+to it enters the model, and a row elsewhere that refers to it is a problem.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from ipaddress import IPv4Network
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from inventory import tables
+from inventory.errors import InputProblemsError, Problem
+from inventory.model import (
+    EXTRANET,
+    Circuit,
+    County,
+    Device,
+    Family,
+    LegacyNetwork,
+    Model,
+    PlaneKind,
+    Policy,
+    Protocol,
+    RefusedNetwork,
+    Role,
+    Server,
+    Service,
+    Site,
+    SiteClass,
+    Station,
+)
+from inventory.tables import Column, Row
+
+C = Column
+
+_M = TypeVar("_M", bound=Model)
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "sites": (
+        C(name="id", chinese="编号", parse=tables.read_ident),
+        C(name="name", chinese="名称", parse=tables.read_name),
+        C(name="class", chinese="级别", parse=tables.read_choice(*(c.value for c in SiteClass))),
+        C(name="parent", chinese="上级", parse=tables.read_ident, required=False),
+        C(name="division_code", chinese="区划代码", parse=tables.read_code),
+        C(name="responsible", chinese="责任人", parse=tables.read_name),
+        C(name="central", chinese="中心村", parse=tables.read_yes, required=False),
+        C(name="public_ipv4", chinese="公用区IPv4", parse=tables.read_lan4, required=False),
+    ),
+    "stations": (
+        C(name="id", chinese="编号", parse=tables.read_ident),
+        C(name="name", chinese="名称", parse=tables.read_name),
+        C(name="site", chinese="站点", parse=tables.read_ident),
+        C(name="kind", chinese="类型", parse=tables.read_ident),
+        C(name="windows", chinese="窗口数", parse=tables.read_int(0, 10_000)),
+        C(name="host", chinese="主机号", parse=tables.read_int(2, 250)),
+        C(name="planes", chinese="业务区", parse=tables.read_idents),
+    ),
+    "networks": (
+        C(name="id", chinese="编号", parse=tables.read_ident),
+        C(name="name", chinese="名称", parse=tables.read_name),
+        C(name="tenant", chinese="部门", parse=tables.read_name),
+        C(name="plane", chinese="业务区", parse=tables.read_ident, required=False),
+        C(name="classified", chinese="涉密", parse=tables.read_required_yes),
+        C(name="prefixes", chinese="地址段", parse=tables.read_prefixes4, required=False),
+        C(name="lead", chinese="牵头单位", parse=tables.read_name, required=False),
+        C(name="responsible", chinese="责任人", parse=tables.read_name, required=False),
+    ),
+    "devices": (
+        C(name="id", chinese="编号", parse=tables.read_ident),
+        C(name="name", chinese="名称", parse=tables.read_name),
+        C(name="site", chinese="站点", parse=tables.read_ident),
+        C(name="role", chinese="角色", parse=tables.read_choice(*(r.value for r in Role))),
+        C(name="network", chinese="网络", parse=tables.read_ident),
+        C(name="platform", chinese="平台", parse=tables.read_ident),
+        C(name="asn", chinese="自治域号", parse=tables.read_int(1, 4_294_967_294), required=False),
+        C(name="management", chinese="管理地址", parse=tables.read_address, required=False),
+    ),
+    "circuits": (
+        C(name="circuit", chinese="线路编号", parse=tables.read_ident),
+        C(name="network", chinese="网络", parse=tables.read_ident),
+        C(name="site", chinese="站点", parse=tables.read_ident),
+        C(name="device", chinese="设备", parse=tables.read_ident, required=False),
+        C(name="port", chinese="端口", parse=tables.read_port, required=False),
+        C(name="lan_port", chinese="局域网端口", parse=tables.read_port, required=False),
+        C(name="far_device", chinese="对端设备", parse=tables.read_ident, required=False),
+        C(name="far_port", chinese="对端端口", parse=tables.read_port, required=False),
+        C(name="provider", chinese="运营商", parse=tables.read_name, required=False),
+        C(name="bandwidth_mbps", chinese="带宽兆", parse=tables.read_int(1, 1_000_000)),
+        C(name="monthly_rent_yuan", chinese="月租元", parse=tables.read_int(0, 100_000_000)),
+        C(name="contract_end", chinese="合同到期", parse=tables.read_date, required=False),
+        C(name="lan_prefix", chinese="局域网段", parse=tables.read_lan4, required=False),
+        C(name="wan_prefix", chinese="互联网段", parse=tables.read_link4, required=False),
+        C(name="reuses", chinese="利旧线路", parse=tables.read_ident, required=False),
+    ),
+    "servers": (
+        C(name="id", chinese="编号", parse=tables.read_ident),
+        C(name="name", chinese="名称", parse=tables.read_name),
+        C(name="site", chinese="站点", parse=tables.read_ident),
+        C(name="plane", chinese="业务区", parse=tables.read_ident),
+        C(name="host", chinese="主机号", parse=tables.read_int(2, 250)),
+    ),
+    "services": (
+        C(name="id", chinese="编号", parse=tables.read_ident),
+        C(name="name", chinese="名称", parse=tables.read_name),
+        C(name="server", chinese="服务器", parse=tables.read_ident),
+        C(name="dns_name", chinese="域名", parse=tables.read_ident),
+        C(name="protocol", chinese="协议", parse=tables.read_choice(*(p.value for p in Protocol))),
+        C(name="port", chinese="端口", parse=tables.read_int(1, 65535)),
+        C(name="needed_by", chinese="使用方", parse=tables.read_idents),
+        C(name="from_planes", chinese="来源业务区", parse=tables.read_idents),
+        C(name="families", chinese="协议族", parse=tables.read_idents),
+    ),
+}
+
+
+class Header(Model):
+    """`county.yaml`."""
+
+    id: str
+    name: str
+    name_en: str
+    division_code: str
+
+
+class Overlap(Model):
+    """Two legacy networks whose ranges meet. Expected in the field: planes keep them apart."""
+
+    first: str
+    second: str
+    prefixes: tuple[str, str]
+    kind: Literal["same", "contains", "within"]
+
+
+def load_county(folder: Path) -> County:
+    """Read a county; raise InputProblemsError with every problem when there is any."""
+    reader = _Reader(folder)
+    county = reader.read()
+    if reader.problems or county is None:
+        raise InputProblemsError(sorted(set(reader.problems), key=lambda p: (p.file, p.sheet or "", p.row or 0, p.column or "")))
+    return county
+
+
+def find_overlaps(county: County) -> list[Overlap]:
+    """List each pair of prefixes of different legacy networks that meet."""
+    rows = sorted(
+        ((p, n.id) for n in county.networks for p in n.prefixes),
+        key=lambda r: (int(r[0].network_address), r[0].prefixlen, r[1]),
+    )
+    out: list[Overlap] = []
+    open_rows: list[tuple[IPv4Network, str]] = []
+    for prefix, network in rows:
+        open_rows = [(p, n) for p, n in open_rows if p.overlaps(prefix)]
+        for other, owner in open_rows:
+            if owner != network:
+                kind: Literal["same", "contains"] = "same" if other == prefix else "contains"
+                out.append(Overlap(first=owner, second=network, prefixes=(str(other), str(prefix)), kind=kind))
+        open_rows.append((prefix, network))
+    return out
+
+
+def restrict_to_towns(county: County, towns: int) -> County:
+    """Keep the county site and its first `towns` towns with their villages: for small labs. Addresses do not change."""
+    kept = [s.id for s in county.sites if s.site_class is SiteClass.TOWN][:towns]
+    sites = {s.id for s in county.sites if s.site_class is SiteClass.COUNTY or s.id in kept or s.parent in kept}
+    circuits = tuple(c for c in county.circuits if c.site in sites)
+    return county.altered(
+        sites=tuple(s for s in county.sites if s.id in sites),
+        stations=tuple(s for s in county.stations if s.site in sites),
+        devices=tuple(d for d in county.devices if d.site in sites),
+        circuits=circuits,
+        servers=tuple(s for s in county.servers if s.site in sites),
+    )
+
+
+class _Reader:
+    """One pass over a folder. Each `_read_*` notes problems and returns what it could make."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems: list[Problem] = []
+        self.sources: dict[str, tables.TableSource] = {}
+        self.refused: tuple[RefusedNetwork, ...] = ()
+
+    def read(self) -> County | None:
+        if not self.folder.is_dir():
+            self._note(str(self.folder), None, None, "no such folder", "name a county's folder with --county DIR")
+            return None
+        if not (self.folder / "county.yaml").exists():
+            self._note(
+                "county.yaml", None, None, f"not a county's folder ({self.folder})",
+                "name one with --county DIR, or change into it",
+            )
+            return None
+        header = self._read_yaml("county.yaml", Header)
+        policy = self._read_yaml("policy.yaml", Policy)
+        rows = {name: self._read_rows(name) for name in COLUMNS}
+        rows["networks"], self.refused = self._turn_away(rows["networks"])
+        self._check_rows(rows)
+        if policy is not None:
+            self._check_policy(policy)
+            self._check_planes(rows, policy)
+            self._check_addresses(rows, policy)
+        if header is None or policy is None or self.problems:
+            return None
+        return self._build(header, policy, rows)
+
+    # reading
+
+    def _read_yaml(self, name: str, model: type[_M]) -> _M | None:
+        path = self.folder / name
+        try:
+            data = yaml.safe_load(path.read_text("utf-8-sig"))
+        except FileNotFoundError:
+            self._note(name, None, None, "expected this file, found none", f"make {name}; the sample county has one to copy")
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            self._note(name, None, None, f"cannot be read ({error})", "save it as UTF-8 text")
+            return None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            self._note(name, mark.line + 1 if mark else None, None, f"not YAML ({getattr(error, 'problem', error)})", "correct it")
+            return None
+        if not isinstance(data, dict):
+            self._note(name, None, None, "expected `key: value` lines, found something else", "see the sample county's file")
+            return None
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for e in error.errors():
+                where = ".".join(str(part) for part in e["loc"])
+                found = "" if e["type"] in {"missing", "value_error"} else f", found {e['input']!r}"
+                self._note(name, None, where, f"{e['msg'].lower()}{found}", "correct the value")
+            return None
+
+    def _read_rows(self, name: str) -> list[Row]:
+        source = tables.load_table(self.folder, name, self.problems)
+        if source is None:
+            return []
+        self.sources[name] = source
+        rows = tables.parse_table(source, COLUMNS[name], self.problems)
+        first = COLUMNS[name][0].name
+        seen: dict[str, int] = {}
+        for row in rows:
+            key = row.values[first]
+            if key in seen:
+                self._at(name, row, first, f"{key!r} is already on row {seen[key]}", "give each its own identifier")
+            seen.setdefault(key, row.number)
+        return rows
+
+    def _ids(self, name: str) -> set[str]:
+        """Ids of a table, those of rows with problems included: one mistake must not echo through other tables."""
+        source = self.sources.get(name)
+        if source is None:
+            return set()
+        first = COLUMNS[name][0]
+        for index, raw in enumerate(source.header):
+            if tables.plain(raw).lower() in {first.name, first.chinese}:
+                return {tables.plain(cells[index]).lower() for _, cells in source.rows if index < len(cells)}
+        return set()
+
+    def _turn_away(self, rows: list[Row]) -> tuple[list[Row], tuple[RefusedNetwork, ...]]:
+        """Apply the scope guard: classified networks leave the inventory here and are never seen again."""
+        refused = tuple(
+            RefusedNetwork(id=r.values["id"], name=r.values["name"], row=r.number) for r in rows if r.values["classified"]
+        )
+        kept = [r for r in rows if not r.values["classified"]]
+        for row in kept:
+            for column in ("plane", "prefixes", "lead", "responsible"):
+                if not row.values[column]:
+                    self._at("networks", row, column, "expected a value, found an empty cell", "fill it in")
+        return kept, refused
+
+    # checking
+
+    def _note(self, file: str, row: int | None, column: str | None, what: str, todo: str) -> None:
+        self.problems.append(Problem(file=file, row=row, column=column, what=what, todo=todo))
+
+    def _at(self, table: str, row: Row, column: str | None, what: str, todo: str) -> None:
+        source = self.sources[table]
+        self.problems.append(
+            Problem(file=source.file, sheet=source.sheet, row=row.number, column=column, what=what, todo=todo)
+        )
+
+    def _refer(self, table: str, row: Row, column: str, known: Iterable[str], kind: str) -> bool:
+        value = row.values[column]
+        if value is None:
+            return True
+        pool = set(known)
+        good = True
+        for one in value if isinstance(value, tuple) else (value,):
+            if one not in pool:
+                good = False
+                near = get_close_matches(one, sorted(pool), n=2, cutoff=0.6)
+                hint = f"did you mean {' or '.join(near)}?" if near else f"add the {kind} or correct the name"
+                self._at(table, row, column, f"expected a known {kind}, found {one!r}", hint)
+        return good
+
+    def _check_rows(self, rows: dict[str, list[Row]]) -> None:
+        self._check_sites(rows["sites"])
+        sites, networks, devices = self._ids("sites"), {r.values["id"] for r in rows["networks"]}, self._ids("devices")
+        networks |= {i for i in self._ids("networks") if i not in {r.id for r in self.refused}}
+        for row in rows["stations"]:
+            self._refer("stations", row, "site", sites, "site")
+        for row in rows["devices"]:
+            self._refer("devices", row, "site", sites, "site")
+            self._check_owner("devices", row, networks)
+            self._check_device(row)
+        for row in rows["circuits"]:
+            self._refer("circuits", row, "site", sites, "site")
+            self._refer("circuits", row, "device", devices, "device")
+            self._refer("circuits", row, "far_device", devices, "device")
+            self._refer("circuits", row, "reuses", self._ids("circuits"), "circuit")
+            self._check_owner("circuits", row, networks)
+            self._check_circuit(row)
+        for row in rows["servers"]:
+            self._refer("servers", row, "site", sites, "site")
+        self._check_services(rows)
+        self._check_hosts(rows)
+        self._check_ports(rows["circuits"])
+        self._check_reach(rows)
+
+    def _check_owner(self, table: str, row: Row, networks: set[str]) -> None:
+        owner = row.values["network"]
+        if owner in {r.id for r in self.refused}:
+            self._at(
+                table, row, "network", "belongs to a network marked classified, which is refused", "remove this row from the survey"
+            )
+        elif owner != EXTRANET:
+            self._refer(table, row, "network", networks | {EXTRANET}, "network")
+
+    def _check_sites(self, rows: list[Row]) -> None:
+        known = self._ids("sites")
+        by_id = {r.values["id"]: r for r in rows}
+        counties = [r for r in rows if r.values["class"] == SiteClass.COUNTY]
+        if len(counties) != 1 and "sites" in self.sources:
+            self._note(
+                self.sources["sites"].file, None, "class", f"expected one site of class county, found {len(counties)}", "mark exactly one"
+            )
+        codes = Counter(r.values["division_code"] for r in rows)
+        expected_parent = {SiteClass.TOWN.value: SiteClass.COUNTY.value, SiteClass.VILLAGE.value: SiteClass.TOWN.value}
+        for row in rows:
+            v = row.values
+            if codes[v["division_code"]] > 1:
+                self._at("sites", row, "division_code", f"{v['division_code']} is used by {codes[v['division_code']]} sites", "correct it")
+            if v["class"] == SiteClass.COUNTY:
+                if v["parent"]:
+                    self._at("sites", row, "parent", f"expected none for the county, found {v['parent']!r}", "clear it")
+                continue
+            if not v["parent"]:
+                self._at("sites", row, "parent", "expected the site above, found an empty cell", "fill it in")
+            elif self._refer("sites", row, "parent", known, "site") and v["parent"] in by_id:
+                above, want = by_id[v["parent"]].values["class"], expected_parent[v["class"]]
+                if above != want:
+                    self._at("sites", row, "parent", f"expected a {want} above a {v['class']}, found {v['parent']!r} ({above})", "correct it")
+
+    def _check_device(self, row: Row) -> None:
+        v = row.values
+        if (v["role"] == Role.LEGACY) == (v["network"] == EXTRANET):
+            self._at("devices", row, "role", f"role {v['role']!r} and network {v['network']!r} contradict each other", "legacy routers belong to a legacy network, others to the extranet")
+        if v["role"] in {Role.CORE, Role.TOWN} and v["asn"] is None:
+            self._at("devices", row, "asn", f"expected an AS number for a {v['role']} router, found none", "give it one, unique in the county")
+
+    def _check_circuit(self, row: Row) -> None:
+        v = row.values
+        if v["network"] == EXTRANET:
+            need = {"device", "port", "far_device", "far_port"}
+            never = {"lan_port", "lan_prefix"}
+        elif v["device"] and v["far_device"]:
+            need, never = {"port", "lan_port", "far_port", "lan_prefix", "wan_prefix"}, {"reuses"}
+        elif v["device"]:
+            need, never = {"lan_port", "lan_prefix"}, {"port", "far_port", "wan_prefix", "reuses"}
+        else:
+            need, never = {"far_device", "far_port", "lan_prefix"}, {"port", "lan_port", "wan_prefix", "reuses"}
+        for column in sorted(need):
+            if not v[column]:
+                self._at("circuits", row, column, f"expected a value for this kind of circuit ({v['network']}), found an empty cell", "fill it in")
+        for column in sorted(never):
+            if v[column]:
+                self._at("circuits", row, column, f"expected nothing for this kind of circuit ({v['network']}), found {str(v[column])!r}", "clear it")
+        want = 31 if v["network"] == EXTRANET else 30
+        if v["wan_prefix"] and v["wan_prefix"].prefixlen != want:
+            self._at("circuits", row, "wan_prefix", f"expected a /{want}, found {v['wan_prefix']}", "correct the length")
+
+    def _check_services(self, rows: dict[str, list[Row]]) -> None:
+        kinds = {r.values["kind"] for r in rows["stations"]} | self._ids("stations") | {c.value for c in SiteClass}
+        names = Counter(r.values["dns_name"] for r in rows["services"])
+        servers = self._ids("servers")
+        for row in rows["services"]:
+            self._refer("services", row, "server", servers, "server")
+            self._refer("services", row, "needed_by", kinds, "site class, station kind or station")
+            self._refer("services", row, "families", {f.value for f in Family}, "address family")
+            if names[row.values["dns_name"]] > 1:
+                self._at("services", row, "dns_name", f"{row.values['dns_name']!r} is used by {names[row.values['dns_name']]} services", "give each its own")
+        if "services" in self.sources and not any(r.values["protocol"] == Protocol.DNS for r in rows["services"]):
+            self._note(self.sources["services"].file, None, "protocol", "expected one service of protocol dns, found none", "add the resolver")
+
+    def _check_hosts(self, rows: dict[str, list[Row]]) -> None:
+        taken: dict[tuple[str, str, int], str] = {}
+        everybody = [("stations", r, p) for r in rows["stations"] for p in r.values["planes"]]
+        everybody += [("servers", r, r.values["plane"]) for r in rows["servers"]]
+        for table, row, plane in everybody:
+            key = (row.values["site"], plane, row.values["host"])
+            if key in taken and taken[key] != row.values["id"]:
+                self._at(table, row, "host", f"host {key[2]} in {key[0]}/{plane} is already {taken[key]}'s", "choose another number")
+            taken.setdefault(key, row.values["id"])
+
+    def _check_ports(self, rows: list[Row]) -> None:
+        taken: dict[tuple[str, str], Row] = {}
+        for row in rows:
+            v = row.values
+            for device, port, column in (
+                (v["device"], v["port"], "port"),
+                (v["device"], v["lan_port"], "lan_port"),
+                (v["far_device"], v["far_port"], "far_port"),
+            ):
+                if not device or not port:
+                    continue
+                if (device, port) in taken:
+                    first = taken[device, port]
+                    self._at("circuits", row, column, f"port {port!r} of {device} is already used on row {first.number}", "choose another port")
+                taken.setdefault((device, port), row)
+
+    def _check_reach(self, rows: dict[str, list[Row]]) -> None:
+        """Each site needs an extranet router, and each non-core extranet router a circuit upwards."""
+        routers = {r.values["site"] for r in rows["devices"] if r.values["network"] == EXTRANET}
+        known = {r.values["id"] for r in rows["devices"]}
+        up = {r.values["device"] for r in rows["circuits"] if r.values["network"] == EXTRANET}
+        if not self.sources.keys() >= {"sites", "devices", "circuits"} or known != self._ids("devices"):
+            return
+        for row in rows["sites"]:
+            if row.values["id"] not in routers:
+                self._at("sites", row, "id", f"expected an extranet router at {row.values['id']}, found none in devices", "add one to devices")
+        if {r.values["circuit"] for r in rows["circuits"]} != self._ids("circuits"):
+            return
+        for row in rows["devices"]:
+            if row.values["role"] in {Role.TOWN, Role.VILLAGE} and row.values["id"] not in up:
+                self._at("devices", row, "id", f"expected an extranet circuit from {row.values['id']} upwards, found none", "add it to circuits")
+
+    def _check_policy(self, policy: Policy) -> None:
+        name = "policy.yaml"
+        if policy.pool.prefixlen % 4 or not 16 <= policy.pool.prefixlen <= 44:  # noqa: PLR2004 - the bounds are the message
+            self._note(name, None, "pool", f"expected a nibble-aligned /16 to /44, found {policy.pool}", "ask for such a block")
+        for kind in (PlaneKind.PUBLIC, PlaneKind.SHARED):
+            count = sum(p.kind is kind for p in policy.planes)
+            if count != 1:
+                self._note(name, None, "planes", f"expected one plane of kind {kind}, found {count}", "correct the kinds")
+        for field in ("id", "vlan", "slot"):
+            counts = Counter(getattr(p, field) for p in policy.planes)
+            for value, count in counts.items():
+                if count > 1:
+                    self._note(name, None, "planes", f"{field} {value} is used by {count} planes", "give each its own")
+        if not policy.shared_ipv4.subnet_of(policy.ipv4_pool):
+            self._note(name, None, "shared_ipv4", f"expected a part of {policy.ipv4_pool}, found {policy.shared_ipv4}", "correct it")
+        if policy.ipv4_link_pool.overlaps(policy.ipv4_pool):
+            self._note(name, None, "ipv4_link_pool", f"overlaps ipv4_pool {policy.ipv4_pool}", "choose a separate range")
+        for before, after in pairwise(policy.coverage):
+            if after.by <= before.by or after.share < before.share:
+                self._note(name, None, "coverage", f"{after.by} ({after.share:.0%}) does not follow {before.by} ({before.share:.0%})", "sort them")
+
+    def _check_planes(self, rows: dict[str, list[Row]], policy: Policy) -> None:
+        planes = {p.id: p for p in policy.planes}
+        for table, column in (("stations", "planes"), ("networks", "plane"), ("servers", "plane"), ("services", "from_planes")):
+            for row in rows[table]:
+                self._refer(table, row, column, planes, "plane (policy.yaml)")
+        used: dict[str, str] = {}
+        for row in rows["networks"]:
+            plane = planes.get(row.values["plane"] or "")
+            if plane is None:
+                continue
+            if plane.kind is not PlaneKind.DEDICATED:
+                self._at("networks", row, "plane", f"expected a dedicated plane, found {plane.id!r} ({plane.kind})", "departments get planes of their own")
+            if plane.id in used:
+                self._at("networks", row, "plane", f"plane {plane.id!r} is already {used[plane.id]}'s", "give each network its own plane")
+            used.setdefault(plane.id, row.values["id"])
+
+    def _check_addresses(self, rows: dict[str, list[Row]], policy: Policy) -> None:
+        prefixes = {r.values["id"]: r.values["prefixes"] or () for r in rows["networks"]}
+        taken: dict[str, list[tuple[IPv4Network, Row]]] = {}
+        for row in rows["circuits"]:
+            v = row.values
+            for column in ("lan_prefix", "wan_prefix"):
+                net: IPv4Network | None = v[column]
+                if net is None:
+                    continue
+                if v["network"] in prefixes and not any(net.subnet_of(p) for p in prefixes[v["network"]]):
+                    self._at("circuits", row, column, f"expected a part of {v['network']}'s prefixes, found {net}", "correct it, or add the range to networks")
+                if v["network"] == EXTRANET and not net.subnet_of(policy.ipv4_link_pool):
+                    self._at("circuits", row, column, f"expected a part of ipv4_link_pool {policy.ipv4_link_pool}, found {net}", "correct it")
+                for other, first in taken.setdefault(v["network"], []):
+                    if other.overlaps(net):
+                        self._at("circuits", row, column, f"{net} meets {other} on row {first.number} of the same network", "correct one of them")
+                taken[v["network"]].append((net, row))
+        lans: list[tuple[IPv4Network, int]] = []
+        for row in rows["sites"]:
+            net = row.values["public_ipv4"]
+            if net is None:
+                continue
+            if not net.subnet_of(policy.ipv4_pool) or net.overlaps(policy.shared_ipv4):
+                self._at("sites", row, "public_ipv4", f"expected a part of ipv4_pool {policy.ipv4_pool} outside shared_ipv4, found {net}", "correct it")
+            for other, number in lans:
+                if other.overlaps(net):
+                    self._at("sites", row, "public_ipv4", f"{net} meets {other} on row {number}", "correct one of them")
+            lans.append((net, row.number))
+
+    # building
+
+    def _build(self, header: Header, policy: Policy, rows: dict[str, list[Row]]) -> County:
+        plane_of = {r.values["id"]: r.values["plane"] for r in rows["servers"]}
+
+        def make(table: str, build: Callable[[dict[str, Any], int], _M]) -> tuple[_M, ...]:
+            return tuple(build(dict(r.values), r.number) for r in rows[table])
+
+        def rename(values: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+            values[new] = values.pop(old)
+            return values
+
+        def keep(values: dict[str, Any]) -> dict[str, Any]:
+            return {k: v for k, v in values.items() if v is not None}
+
+        def network(values: dict[str, Any], number: int) -> LegacyNetwork:
+            del values["classified"]
+            return LegacyNetwork(**values, row=number)
+
+        def service(values: dict[str, Any], _: int) -> Service:
+            values["dns_name"] = f"{values['dns_name']}.{policy.dns_domain}"
+            return Service(**values, plane=plane_of[values["server"]])
+
+        return County(
+            id=header.id,
+            name=header.name,
+            name_en=header.name_en,
+            division_code=header.division_code,
+            policy=policy,
+            sites=make("sites", lambda v, _: Site(**keep(rename(v, "class", "site_class")), **({} if v["parent"] else {"parent": None}))),
+            stations=make("stations", lambda v, _: Station(**v)),
+            networks=make("networks", network),
+            devices=make("devices", lambda v, _: Device(**v)),
+            circuits=make("circuits", lambda v, _: Circuit(**_circuit_values(rename(v, "circuit", "id")))),
+            servers=make("servers", lambda v, _: Server(**v)),
+            services=make("services", service),
+            refused=self.refused,
+        )
+
+
+def _circuit_values(values: dict[str, Any]) -> dict[str, Any]:
+    values["provider"] = values["provider"] or ""
+    return values

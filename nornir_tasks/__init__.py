@@ -1,0 +1,1 @@
+"""Every conversation with a device or a station, through Nornir."""
