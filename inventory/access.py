@@ -7,9 +7,10 @@ lab exists, and every command prints which target it speaks to.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
+from pydantic import ValidationError, model_validator
 
 from inventory.errors import ExtranetError
 from inventory.model import Model
@@ -30,8 +31,23 @@ class Access(Model):
     known_hosts: str
     addresses: dict[str, str]
     vrf_backend: Literal["device", "netns"] = "device"
+    towns: int | None = None
+    """A lab of only the county's first N towns; commands then work on that part. Never for a real network."""
     ca_file: str | None = None
     """CA bundle on the stations by which service certificates are checked (None: the station's own trust store)."""
+
+    @model_validator(mode="after")
+    def _whole_county_in_the_field(self) -> Self:
+        if self.towns is not None and self.target != "lab":
+            raise ValueError("towns is for labs only: a real county is always taken whole")
+        return self
+
+
+class AccessFileError(ExtranetError):
+    """The access file is not what it should be."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}; correct it (see README, 'access.yaml')")
 
 
 class AccessMissingError(ExtranetError):
@@ -46,12 +62,17 @@ class AccessMissingError(ExtranetError):
 
 
 def read_access(county_dir: Path) -> Access:
-    """Read the lab's access file when a lab is up, else the real network's."""
+    """Read the lab's access file when a lab is up, else the real network's; AccessMissingError without either."""
     for name in (LAB_FILE, FIELD_FILE):
         path = county_dir / name
         if path.exists():
-            data = yaml.safe_load(path.read_text("utf-8"))
-            access = Access.model_validate(data)
+            try:
+                access = Access.model_validate(yaml.safe_load(path.read_text("utf-8")))
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                raise AccessFileError(path, f"cannot be read ({error})") from error
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise AccessFileError(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
             base = path.parent
             return access.model_copy(
                 update={

@@ -240,7 +240,13 @@ class _Reader:
                 where = ".".join(str(part) for part in e["loc"])
                 found = "" if e["type"] in {"missing", "value_error"} else f", found {e['input']!r}"
                 self._note(name, None, where, f"{e['msg'].lower()}{found}", "correct the value")
+            return self._salvage(data, model, {str(e["loc"][0]) for e in error.errors() if e["loc"]})
+
+    def _salvage(self, data: dict[str, Any], model: type[_M], bad: set[str]) -> _M | None:
+        """Read without the bad optional fields, so that the tables can still be checked against the rest."""
+        if any(field not in model.model_fields or model.model_fields[field].is_required() for field in bad):
             return None
+        return model.model_validate({k: v for k, v in data.items() if k not in bad})
 
     def _read_rows(self, name: str) -> list[Row]:
         source = tables.load_table(self.folder, name, self.problems)
@@ -252,6 +258,8 @@ class _Reader:
         seen: dict[str, int] = {}
         for row in rows:
             key = row.values[first]
+            if key is None:
+                continue
             if key in seen:
                 self._at(name, row, first, f"{key!r} is already on row {seen[key]}", "give each its own identifier")
             seen.setdefault(key, row.number)
@@ -286,6 +294,8 @@ class _Reader:
         self.problems.append(Problem(file=file, row=row, column=column, what=what, todo=todo))
 
     def _at(self, table: str, row: Row, column: str | None, what: str, todo: str) -> None:
+        if column in row.bad:
+            return  # said already, when the cell was read
         source = self.sources[table]
         self.problems.append(
             Problem(file=source.file, sheet=source.sheet, row=row.number, column=column, what=what, todo=todo)
@@ -335,14 +345,14 @@ class _Reader:
             self._at(
                 table, row, "network", "belongs to a network marked classified, which is refused", "remove this row from the survey"
             )
-        elif owner != EXTRANET:
+        elif owner != EXTRANET and owner is not None:
             self._refer(table, row, "network", networks | {EXTRANET}, "network")
 
     def _check_sites(self, rows: list[Row]) -> None:
         known = self._ids("sites")
         by_id = {r.values["id"]: r for r in rows}
         counties = [r for r in rows if r.values["class"] == SiteClass.COUNTY]
-        if len(counties) != 1 and "sites" in self.sources:
+        if len(counties) != 1 and not any("class" in r.bad for r in rows) and "sites" in self.sources:
             self._note(
                 self.sources["sites"].file, None, "class", f"expected one site of class county, found {len(counties)}", "mark exactly one"
             )
@@ -350,21 +360,25 @@ class _Reader:
         expected_parent = {SiteClass.TOWN.value: SiteClass.COUNTY.value, SiteClass.VILLAGE.value: SiteClass.TOWN.value}
         for row in rows:
             v = row.values
-            if codes[v["division_code"]] > 1:
+            if v["division_code"] and codes[v["division_code"]] > 1:
                 self._at("sites", row, "division_code", f"{v['division_code']} is used by {codes[v['division_code']]} sites", "correct it")
             if v["class"] == SiteClass.COUNTY:
                 if v["parent"]:
                     self._at("sites", row, "parent", f"expected none for the county, found {v['parent']!r}", "clear it")
                 continue
+            if v["class"] is None:
+                continue
             if not v["parent"]:
                 self._at("sites", row, "parent", "expected the site above, found an empty cell", "fill it in")
             elif self._refer("sites", row, "parent", known, "site") and v["parent"] in by_id:
                 above, want = by_id[v["parent"]].values["class"], expected_parent[v["class"]]
-                if above != want:
+                if above is not None and above != want:
                     self._at("sites", row, "parent", f"expected a {want} above a {v['class']}, found {v['parent']!r} ({above})", "correct it")
 
     def _check_device(self, row: Row) -> None:
         v = row.values
+        if row.bad & {"role", "network"}:
+            return
         if (v["role"] == Role.LEGACY) == (v["network"] == EXTRANET):
             self._at("devices", row, "role", f"role {v['role']!r} and network {v['network']!r} contradict each other", "legacy routers belong to a legacy network, others to the extranet")
         if v["role"] in {Role.CORE, Role.TOWN} and v["asn"] is None:
@@ -372,6 +386,8 @@ class _Reader:
 
     def _check_circuit(self, row: Row) -> None:
         v = row.values
+        if row.bad & {"network", "device", "far_device"}:
+            return
         if v["network"] == EXTRANET:
             need = {"device", "port", "far_device", "far_port"}
             never = {"lan_port", "lan_prefix"}
@@ -399,16 +415,18 @@ class _Reader:
             self._refer("services", row, "server", servers, "server")
             self._refer("services", row, "needed_by", kinds, "site class, station kind or station")
             self._refer("services", row, "families", {f.value for f in Family}, "address family")
-            if names[row.values["dns_name"]] > 1:
+            if row.values["dns_name"] and names[row.values["dns_name"]] > 1:
                 self._at("services", row, "dns_name", f"{row.values['dns_name']!r} is used by {names[row.values['dns_name']]} services", "give each its own")
         if "services" in self.sources and not any(r.values["protocol"] == Protocol.DNS for r in rows["services"]):
             self._note(self.sources["services"].file, None, "protocol", "expected one service of protocol dns, found none", "add the resolver")
 
     def _check_hosts(self, rows: dict[str, list[Row]]) -> None:
         taken: dict[tuple[str, str, int], str] = {}
-        everybody = [("stations", r, p) for r in rows["stations"] for p in r.values["planes"]]
+        everybody = [("stations", r, p) for r in rows["stations"] for p in r.values["planes"] or ()]
         everybody += [("servers", r, r.values["plane"]) for r in rows["servers"]]
         for table, row, plane in everybody:
+            if None in (row.values["site"], plane, row.values["host"]):
+                continue
             key = (row.values["site"], plane, row.values["host"])
             if key in taken and taken[key] != row.values["id"]:
                 self._at(table, row, "host", f"host {key[2]} in {key[0]}/{plane} is already {taken[key]}'s", "choose another number")
@@ -438,7 +456,7 @@ class _Reader:
         if not self.sources.keys() >= {"sites", "devices", "circuits"} or known != self._ids("devices"):
             return
         for row in rows["sites"]:
-            if row.values["id"] not in routers:
+            if row.values["id"] and row.values["id"] not in routers:
                 self._at("sites", row, "id", f"expected an extranet router at {row.values['id']}, found none in devices", "add one to devices")
         if {r.values["circuit"] for r in rows["circuits"]} != self._ids("circuits"):
             return

@@ -43,10 +43,11 @@ class Column(Model):
 
 
 class Row(Model):
-    """One row's parsed values and the line a person sees it on."""
+    """One row's parsed values and the line a person sees it on. `bad` names the columns that could not be read (None)."""
 
     number: int
     values: dict[str, Any]
+    bad: frozenset[str] = frozenset()
 
 
 class TableSource(Model):
@@ -330,7 +331,7 @@ def _cell_text(value: object) -> str:
 
 
 def parse_table(source: TableSource, columns: Iterable[Column], problems: list[Problem]) -> list[Row]:
-    """Parse every cell of a table, noting each problem; rows with a problem are left out of the result."""
+    """Parse every cell of a table, noting each problem; a cell that cannot be read is None and named in `Row.bad`."""
     wanted = list(columns)
     place = _match_header(source, wanted, problems)
     if place is None:
@@ -338,24 +339,24 @@ def parse_table(source: TableSource, columns: Iterable[Column], problems: list[P
     out: list[Row] = []
     for number, cells in source.rows:
         values: dict[str, Any] = {}
-        good = True
+        bad: set[str] = set()
         for column in wanted:
             index = place.get(column.name)
             text = cells[index] if index is not None and index < len(cells) else ""
             if not text.strip() and column.parse is not read_required_yes:
                 if column.required:
-                    good = False
+                    bad.add(column.name)
                     problems.append(_at(source, number, column, "expected a value, found an empty cell", "fill it in"))
                 values[column.name] = None
                 continue
             try:
                 values[column.name] = column.parse(text)
             except CellError as error:
-                good = False
+                values[column.name] = None
+                bad.add(column.name)
                 problems.append(_at(source, number, column, error.what, error.todo))
         extra = [c for c in cells[len(source.header) :] if c.strip()]
         if extra:
-            good = False
             problems.append(
                 Problem(
                     file=source.file,
@@ -366,8 +367,7 @@ def parse_table(source: TableSource, columns: Iterable[Column], problems: list[P
                     todo="quote cells that hold a comma",
                 )
             )
-        if good:
-            out.append(Row(number=number, values=values))
+        out.append(Row(number=number, values=values, bad=frozenset(bad)))
     return out
 
 

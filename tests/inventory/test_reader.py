@@ -1,0 +1,231 @@
+"""The reader finds everything that is wrong in one pass, and reads what people really hand in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from openpyxl import Workbook
+
+from inventory.errors import InputProblemsError
+from inventory.model import EXTRANET, County, Family, SiteClass
+from inventory.reader import COLUMNS, find_overlaps, load_county, restrict_to_towns
+from inventory.topology import build_topology
+
+SAMPLE = Path(__file__).resolve().parents[2] / "inventory" / "yichuan"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a copy of the sample's input files."""
+    target = tmp_path / "county"
+    target.mkdir()
+    for path in SAMPLE.iterdir():
+        if path.suffix in {".csv", ".yaml"}:
+            shutil.copy(path, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def sample() -> County:
+    """Return the sample county."""
+    return load_county(SAMPLE)
+
+
+def edit(folder: Path, name: str, change: Callable[[str], str]) -> None:
+    """Change one file of a county."""
+    path = folder / name
+    before = path.read_text("utf-8")
+    after = change(before)
+    assert after != before, "the edit found nothing to change"
+    path.write_text(after, "utf-8")
+
+
+def problems(folder: Path) -> list[str]:
+    """Return the problems as the lines a person sees."""
+    with pytest.raises(InputProblemsError) as caught:
+        load_county(folder)
+    return [str(p) for p in caught.value.problems]
+
+
+def test_sample_is_the_real_county(sample: County) -> None:
+    """The sample has the real 15 towns and streets, two or three villages each, and 118 windows in six zones."""
+    towns = [s for s in sample.sites if s.site_class is SiteClass.TOWN]
+    assert [t.name.removesuffix("便民服务中心") for t in towns] == [
+        "城关街道", "河滨街道", "鸣皋镇", "水寨镇", "彭婆镇", "白沙镇", "江左镇", "高山镇", "吕店镇", "半坡镇",
+        "酒后镇", "白元镇", "鸦岭镇", "葛寨镇", "平等乡",
+    ]  # fmt: skip
+    assert all(2 <= len(list(sample.children(t.id))) <= 3 for t in towns)
+    zones = [s for s in sample.stations if s.kind == "zone"]
+    assert (len(zones), sum(z.windows for z in zones)) == (6, 118)
+
+
+def test_classified_network_stays_outside(sample: County) -> None:
+    """A network marked classified is refused: it is in `refused` and nowhere else in the model."""
+    assert [r.id for r in sample.refused] == ["sealed-net"]
+    rest = sample.altered(refused=()).model_dump_json()
+    assert "sealed-net" not in rest
+    assert sample.refused[0].name not in rest
+
+
+def test_overlapping_ranges_are_listed(sample: County) -> None:
+    """Two legacy networks that use the same range are named, with the range."""
+    assert [(o.first, o.second, o.kind) for o in find_overlaps(sample)] == [("finance-man", "party-edu", "same")]
+
+
+def test_every_reused_line_is_a_legacy_one(sample: County) -> None:
+    """Village extranet circuits take over lines of the networks that already reach villages."""
+    reused = {c.site: sample.circuit_by_id[c.reuses] for c in sample.circuits if c.reuses}
+    assert {c.network for c in reused.values()} == {"party-edu", "social-security"}
+    assert set(reused) == {s.id for s in sample.sites if s.site_class is SiteClass.VILLAGE}
+    assert all(c.site == site for site, c in reused.items())
+
+
+def test_twenty_mistakes_give_twenty_lines(folder: Path) -> None:
+    """A county with twenty mistakes lists all twenty, each with file, row, column and what to do."""
+    edit(folder, "sites.csv", lambda t: t.replace("410329101000", "4.10329E+11", 1))
+    edit(folder, "sites.csv", lambda t: t.replace("河滨街道便民服务中心,town,county", "河滨街道便民服务中心,city,county"))
+    edit(folder, "sites.csv", lambda t: t.replace("便民服务站,village,banpo,", "便民服务站,village,banpoo,", 1))
+    edit(folder, "sites.csv", lambda t: t.replace(",yes,\n", ",maybe,\n", 1))
+    edit(folder, "sites.csv", lambda t: t.replace("10.128.0.128/26", "10.128.0.130/26"))
+    edit(folder, "stations.csv", lambda t: t.replace("zone,30,11", "zone,thirty,11"))
+    edit(folder, "stations.csv", lambda t: t.replace("county,zone,16,14", "county,zone,16,400"))
+    edit(folder, "stations.csv", lambda t: t.replace("public;police", "public;polic"))
+    edit(folder, "networks.csv", lambda t: t.replace("real-estate,不动产登记专网,伊川县自然资源局,realestate,no", "real-estate,不动产登记专网,伊川县自然资源局,realestate,"))
+    edit(folder, "devices.csv", lambda t: t.replace(",town,extranet,frr,4200041101", ",town,extranet,frr,"))
+    edit(folder, "devices.csv", lambda t: t.replace("hebin,town,extranet", "hebin,tower,extranet"))
+    edit(folder, "circuits.csv", lambda t: t.replace("2027-12-31", "soon", 1))
+    edit(folder, "circuits.csv", lambda t: t.replace("100.64.1.0/31", "100.64.1.1/31"))
+    edit(folder, "circuits.csv", lambda t: t.replace("10.20.8.0/24", "10.99.8.0/24", 1))
+    edit(folder, "circuits.csv", lambda t: t.replace("中国移动,20,1200", "中国移动,fast,1200", 1))
+    edit(folder, "servers.csv", lambda t: t.replace("shared,53", "shared,80"))
+    edit(folder, "services.csv", lambda t: t.replace("tax,税务征管前置,srv-tax", "tax,税务征管前置,srv-taxx"))
+    edit(folder, "services.csv", lambda t: t.replace("tcp,7001", "tcp,70010"))
+    edit(folder, "services.csv", lambda t: t.replace("https,8443,selfservice;center", "https,8443,selfservise;center"))
+    edit(folder, "policy.yaml", lambda t: t.replace("share: 0.7", "share: 70"))
+    lines = problems(folder)
+    assert len(lines) == 20, "\n".join(lines)
+    assert all("; " in line and ".csv:" in line or line.startswith("policy.yaml") for line in lines)
+    assert any("did you mean srv-tax?" in line for line in lines)
+    assert any("mangled by Excel" in line for line in lines)
+
+
+def test_row_that_refers_to_a_classified_network_is_a_problem(folder: Path) -> None:
+    """No circuit or device of a classified network enters, not even by its row elsewhere."""
+    edit(folder, "circuits.csv", lambda t: t.replace("fin-l-county,finance-man", "fin-l-county,sealed-net"))
+    assert any("marked classified" in line for line in problems(folder))
+
+
+def test_empty_classified_cell_is_not_a_no(folder: Path) -> None:
+    """The scope guard never takes silence for 'not classified'."""
+    edit(folder, "networks.csv", lambda t: t.replace("sealed-net,某涉密专网,某单位,,yes", "sealed-net,某涉密专网,某单位,,"))
+    assert any("classified" in line and "empty cell" in line for line in problems(folder))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030"])
+def test_encodings_people_save_in(folder: Path, sample: County, encoding: str) -> None:
+    """A table saved with a BOM or as GBK reads the same."""
+    path = folder / "sites.csv"
+    path.write_bytes(path.read_text("utf-8").encode(encoding))
+    assert load_county(folder) == sample
+
+
+def test_full_width_input(folder: Path, sample: County) -> None:
+    """Full-width digits, letters and separators read as the plain ones."""
+    edit(folder, "stations.csv", lambda t: t.replace("zone,30,11,public;edu", "zone,３０,１１,public；edu"))  # noqa: RUF001
+    assert load_county(folder) == sample
+
+
+def test_workbook_with_chinese_headers_reads_the_same(folder: Path, sample: County) -> None:
+    """The planner's workbook, headers in Chinese, gives the same county as the CSV files."""
+    import csv  # noqa: PLC0415
+
+    book = Workbook()
+    book.remove(book.worksheets[0])
+    for name, columns in COLUMNS.items():
+        path = folder / f"{name}.csv"
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.reader(stream))
+        chinese = {c.name: c.chinese for c in columns}
+        sheet = book.create_sheet(name)
+        sheet.append([chinese[h] for h in rows[0]])
+        for row in rows[1:]:
+            sheet.append(row)
+        path.unlink()
+    book.save(folder / "survey.xlsx")
+    assert load_county(folder) == sample
+
+
+def test_table_in_two_places_is_refused(folder: Path) -> None:
+    """A table that stands both as CSV and as a sheet is a problem, not a guess."""
+    book = Workbook()
+    book.worksheets[0].title = "sites"
+    book.worksheets[0].append(["id"])
+    book.save(folder / "survey.xlsx")
+    assert any("one source of table 'sites'" in line for line in problems(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("sites.csv", b"\xff\xfe\x00\x00\x81", "expected UTF-8 or GBK"),
+        ("sites.csv", b"", "empty file"),
+        ("sites.csv", b'id,name\n"open', "not a CSV table"),
+        ("policy.yaml", b"pool: [", "not YAML"),
+        ("policy.yaml", b"- 1", "expected `key: value` lines"),
+    ],
+)
+def test_damaged_files_give_lines_not_tracebacks(folder: Path, name: str, content: bytes, expected: str) -> None:
+    """Whatever is in a file, the answer is a list of problems."""
+    (folder / name).write_bytes(content)
+    assert any(expected in line for line in problems(folder))
+
+
+def test_not_a_county(tmp_path: Path) -> None:
+    """A folder without county.yaml gives one line, not seven missing tables."""
+    assert len(problems(tmp_path)) == 1
+    assert len(problems(tmp_path / "nowhere")) == 1
+
+
+def test_needs_of_department_ipv4_belong_to_units(sample: County) -> None:
+    """IPv4 in a department's plane comes with the unit's cutover; all else with provisioning."""
+    for need in sample.needs:
+        dedicated = sample.plane_by_id[need.plane].kind == "dedicated"
+        assert (need.unit is not None) == (dedicated and need.family is Family.IPV4)
+    assert {n.unit for n in sample.needs if n.unit} == set(sample.unit_by_id)
+
+
+def test_restricting_keeps_whole_towns(sample: County) -> None:
+    """A small lab's county holds the county site and whole towns, and nothing that points outside."""
+    small = restrict_to_towns(sample, 3)
+    sites = {s.id for s in small.sites}
+    assert sum(s.site_class is SiteClass.TOWN for s in small.sites) == 3
+    assert all(c.site in sites for c in small.circuits)
+    assert {d for c in small.circuits for d in (c.device, c.far_device) if d} <= {d.id for d in small.devices}
+    assert len(small.needs) < len(sample.needs)
+
+
+def test_topology_does_not_depend_on_row_order(sample: County) -> None:
+    """Wiring is a function of content: reversing every table gives the same links and LANs, as sets."""
+    turned = sample.altered(
+        circuits=sample.circuits[::-1], stations=sample.stations[::-1], sites=sample.sites[::-1], networks=sample.networks[::-1]
+    )
+    one, two = build_topology(sample), build_topology(turned)
+    assert one.links == two.links
+    assert one.hairpins == two.hairpins
+    assert [(x.id, x.gateway, x.legacy, set(x.stations)) for x in one.lans] == [
+        (x.id, x.gateway, x.legacy, set(x.stations)) for x in two.lans
+    ]
+
+
+def test_interface_names_fit_linux(sample: County) -> None:
+    """Every interface name has 2 to 15 characters and is unique on its device."""
+    topology = build_topology(sample)
+    ends = [e for link in topology.links for e in (link.a, link.b)] + [lan.gateway for lan in topology.lans]
+    ends += [e for h in topology.hairpins for e in (h.inner, h.outer)]
+    assert all(2 <= len(e.interface) <= 15 for e in ends)
+    names = [(e.device, e.interface) for e in ends]
+    assert len(names) == len(set(names))
+    assert all(link.network != EXTRANET or link.plane for link in topology.links)
