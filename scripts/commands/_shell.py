@@ -1,0 +1,149 @@
+"""What every command shares: the county option, the one boundary for errors, progress, and output for people or machines."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from inventory.errors import ExtranetError, InputProblemsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CountyDir = Annotated[
+    Path,
+    typer.Option(
+        "--county",
+        envvar="EXTRANET_COUNTY",
+        help="The county's folder (default: the current one).",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it. Without this, only show what would be done.")]
+HERE = Path()
+
+
+def boundary(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors into one clear line and the right exit code; nothing else in the suite catches everything."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            return command(*args, **kwargs)
+        except ExtranetError as error:
+            report_error(error, as_json=as_json)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            complain("interrupted - devices with an unconfirmed change go back by themselves; the same command resumes")
+            raise typer.Exit(4) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(4) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - the last boundary: no traceback reaches a user
+            if os.environ.get("EXTRANET_DEBUG"):
+                traceback.print_exc()
+            what = f"{type(error).__name__}: {error}"
+            complain(f"unexpected: {what}; nothing was confirmed - set EXTRANET_DEBUG=1 and run again to see where")
+            raise typer.Exit(4) from None
+
+    return wrapped
+
+
+def report_error(error: ExtranetError, *, as_json: bool) -> None:
+    """Print an error: each problem on its own line, or one JSON object."""
+    if as_json:
+        body: dict[str, Any] = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+        if isinstance(error, InputProblemsError):
+            body["problems"] = [p.model_dump(mode="json") for p in error.problems]
+        print_json(body)
+        return
+    if isinstance(error, InputProblemsError):
+        for problem in error.problems:
+            complain(str(problem))
+        complain(f"{len(error.problems)} problem{'s' if len(error.problems) != 1 else ''}; nothing was written")
+    else:
+        complain(str(error))
+
+
+def complain(text: str) -> None:
+    """Print one line on standard error, red on a terminal."""
+    red = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    for line in text.splitlines() or [""]:
+        sys.stderr.write(f"\x1b[31m{line}\x1b[0m\n" if red else f"{line}\n")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+@functools.cache
+def console() -> Console:
+    """Return the console for people; colours only on a terminal."""
+    from rich.console import Console  # noqa: PLC0415 - not needed for --json and --help
+
+    wide = None if sys.stdout.isatty() else 140
+    return Console(highlight=False, width=wide)
+
+
+class Progress:
+    """Shows long work on standard error: a live line on a terminal, plain lines elsewhere.
+
+    `step(text)` opens a step; `tick(done, total, text)` moves it; steps close with their time.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.live = sys.stderr.isatty() and not quiet
+        self._last = 0.0
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if not self.quiet:
+            self._clear()
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def tick(self, done: int, total: int, text: str = "") -> None:
+        """Show how far: a live line on a terminal; elsewhere a line every five seconds and at the end."""
+        if self.quiet:
+            return
+        now = time.monotonic()
+        share = done / total if total else 1.0
+        line = f"  {done}/{total} {text}"
+        if self.live:
+            bar = "█" * round(share * 24) + "░" * (24 - round(share * 24))
+            sys.stderr.write(f"\r\x1b[K  {bar}{line}"[:160])
+        elif now - self._last > 5 or done == total:  # noqa: PLR2004 - seconds between plain lines
+            self._last = now
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def _clear(self) -> None:
+        if self.live:
+            sys.stderr.write("\r\x1b[K")
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Open a step and close it with its time."""
+        self.say(f"· {text} …")
+        start = time.monotonic()
+        yield
+        self.say(f"  done in {time.monotonic() - start:.1f} s")

@@ -1,0 +1,64 @@
+"""`extranet ledger`: the record."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """The record of what was intended, done, measured and decided."""
+
+
+@app.command("verify")
+@boundary
+def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Recompute the chain: find any event altered, removed, reordered or forged. Exit 0 whole, 1 broken."""
+    from migration.campaign import open_ledger  # noqa: PLC0415 - keeps --help quick
+
+    ledger = open_ledger(county)
+    breaks = ledger.verify()
+    head = ledger.head()
+    if as_json:
+        body = {
+            "whole": not breaks,
+            "events": head.seq if head else 0,
+            "head": head.hash if head else None,
+            "breaks": [b.model_dump(mode="json") for b in breaks],
+        }
+        print_json(body)
+    else:
+        for found in breaks:
+            console().print(f"[red]broken[/] at event {found.seq}: {found.what}", markup=True)
+        if not breaks:
+            console().print(f"[green]whole[/]: {head.seq if head else 0} events, head {head.hash[:16] if head else '-'}")
+    raise typer.Exit(1 if breaks else 0)
+
+
+@app.command()
+@boundary
+def show(
+    county: CountyDir = HERE,
+    unit: Annotated[str | None, typer.Option(help="Only this unit's events.")] = None,
+    last: Annotated[int, typer.Option(help="How many, newest last.")] = 30,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest events."""
+    from migration.campaign import open_ledger  # noqa: PLC0415 - keeps --help quick
+
+    events = [e for e in open_ledger(county).events() if unit is None or e.unit == unit][-last:]
+    if as_json:
+        print_json([e.model_dump(mode="json") for e in events])
+        return
+    for event in events:
+        body = event.body
+        what = body.get("state") or body.get("step") or ""
+        note = body.get("reason") or body.get("result") or ""
+        console().print(f"{event.seq:5} {event.at[:19]} {event.kind:8} {event.unit or '':28} {what} {note}", markup=False)

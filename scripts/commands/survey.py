@@ -1,0 +1,65 @@
+"""`extranet survey`: is the inventory right."""
+
+from __future__ import annotations
+
+import typer
+
+from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Read the inventory and list all that is wrong with it."""
+
+
+@app.command()
+@boundary
+def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Read every file of the county; list all problems at once, what is refused, and which ranges meet.
+
+    Exit 0 when the inventory can be used, 2 with the full list of problems when it cannot.
+    """
+    from inventory.reader import find_overlaps, load_county  # noqa: PLC0415 - keeps --help quick
+
+    found = load_county(county)
+    overlaps = find_overlaps(found)
+    if as_json:
+        print_json(
+            {
+                "county": found.id,
+                "sites": len(found.sites),
+                "stations": len(found.stations),
+                "windows": sum(s.windows for s in found.stations),
+                "networks": [n.id for n in found.networks],
+                "units": [u.id for u in found.units],
+                "needs": len(found.needs),
+                "forbidden": len(found.forbidden),
+                "refused": [{"network": r.id, "row": r.row, "why": "marked classified"} for r in found.refused],
+                "overlaps": [o.model_dump(mode="json") for o in overlaps],
+                "problems": [],
+            }
+        )
+        return
+    out = console()
+    villages = sum(s.site_class == "village" for s in found.sites)
+    towns = sum(s.site_class == "town" for s in found.sites)
+    windows = sum(s.windows for s in found.stations if s.kind == "zone")
+    out.print(f"[bold]{found.name}[/] ({found.name_en}): {towns} towns and streets, {villages} villages, ", end="")
+    out.print(f"{len(found.stations)} stations, {windows} windows in the county centre's service zones")
+    out.print(f"{len(found.networks)} legacy networks, {len(found.units)} units to migrate:")
+    for network in found.networks:
+        units = [u for u in found.units if u.network == network.id]
+        rent = sum(found.circuit_by_id[u.circuit].monthly_rent_yuan for u in units)
+        ranges = ", ".join(map(str, network.prefixes))
+        out.print(f"  {network.id:16} {network.name}  {len(units)} sites, {ranges}, ¥{rent:,} a month - {network.responsible}")
+    for overlap in overlaps:
+        out.print(
+            f"[yellow]overlap[/]: {overlap.first} and {overlap.second} both use {overlap.prefixes[0]}"
+            + ("" if overlap.kind == "same" else f" / {overlap.prefixes[1]}")
+            + " - kept apart, each in its own plane"
+        )
+    for refused in found.refused:
+        out.print(f"[red]refused[/]: networks row {refused.row} ({refused.name}) is marked classified - it stays outside, always")
+    out.print(f"[green]good[/]: {len(found.needs)} needs must work, {len(found.forbidden)} ways must stay closed; no problems")

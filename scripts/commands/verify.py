@@ -1,0 +1,67 @@
+"""`extranet verify`: every station against every service."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json
+
+if TYPE_CHECKING:
+    from migration.verify import VerifyReport
+
+
+@boundary
+def verify(
+    county: CountyDir = HERE,
+    station: Annotated[list[str] | None, typer.Option(help="Only these stations (ids or names).")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="Only what these units' users need.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    *,
+    show_all: Annotated[bool, typer.Option("--all", help="List every failed check, not the first few a station.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every station against every service it needs and against those it must not reach.
+
+    The expected matrix comes from the inventory; whatever was not measured is failed. The results are recorded in
+    the ledger as evidence. Exit 0 all passed, 1 any failed.
+    """
+    from migration.campaign import open_campaign  # noqa: PLC0415 - keeps --help quick
+    from migration.verify import verify as run_verify  # noqa: PLC0415
+
+    campaign = open_campaign(county)
+    progress = Progress(quiet=as_json)
+    report = run_verify(campaign, stations=station, units=unit, say=progress.say, on_progress=progress.tick)
+    if junit is not None:
+        from nornir_tasks.stations.junit import write_junit  # noqa: PLC0415
+
+        write_junit(report.results, junit)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        show_report(report, show_all=show_all)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
+    """Print a line a station, then why the first few checks of each failed."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    out = console()
+    limit = 10_000 if show_all else 3
+    for name, results in report.by_station().items():
+        bad = [r for r in results if r.outcome != "passed"]
+        strip = "".join("[green]■[/]" if r.outcome == "passed" else "[red]■[/]" for r in results[:80])
+        out.print(f"{'[red]✗[/]' if bad else '[green]✓[/]'} {name:26} {len(results) - len(bad):3}/{len(results):<3} {strip}")
+        for result in bad[:limit]:
+            out.print(f"    {escape(result.check.id)}: {escape(result.why)}", style="red")
+        if len(bad) > limit:
+            out.print(f"    ... and {len(bad) - limit} more")
+    counts = Counter(r.outcome.value for r in report.results)
+    out.print(
+        f"{report.target}: {len(report.results)} checks from {len(report.by_station())} stations in {report.seconds:.1f} s: "
+        f"{counts['passed']} passed, {counts['failed']} failed, {counts['unknown']} not measured; evidence {report.digest[:16]}"
+    )

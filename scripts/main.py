@@ -1,0 +1,41 @@
+"""The `extranet` command: what there is, in the order of the job."""
+
+from __future__ import annotations
+
+import typer
+
+from scripts.commands import config, county, lab, ledger, migrate, plan, playbook, survey, verify
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Move departments' own networks onto one extranet, and switch the old ones off safely.\n\n"
+        "The job in order: survey check → plan addresses → config render/diff/push → verify → cutover → retire. "
+        "Every command takes --county DIR and --json. Exit codes: 0 good, 1 a check failed, 2 bad usage or input, "
+        "3 refused by a gate, 4 unknown or interrupted."
+    ),
+)
+app.command("init")(county.init)
+app.add_typer(survey.app, name="survey", help="Read the inventory and list all that is wrong with it.")
+app.add_typer(plan.app, name="plan", help="Plan IPv6 (and the extranet's IPv4) addresses.")
+app.add_typer(lab.app, name="lab", help="The county on this machine: real routers, stations and services.")
+app.add_typer(config.app, name="config", help="Intended configuration: render, diff, push.")
+app.command("verify")(verify.verify)
+app.command("cutover")(migrate.cutover)
+app.command("retire")(migrate.retire)
+app.add_typer(migrate.gate_app, name="gate", help="Why a step would be allowed or refused.")
+app.command("status")(migrate.status)
+app.add_typer(ledger.app, name="ledger", help="The record of what was intended, done, measured and decided.")
+app.command("playbook")(playbook.playbook)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
