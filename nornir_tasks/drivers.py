@@ -32,6 +32,7 @@ class Driver(Protocol):
     `confirm_commit` or `rollback`. Every verb is safe to repeat after a lost session.
     """
 
+    device: str
     capabilities: Capabilities
 
     def open(self) -> None:

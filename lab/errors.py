@@ -1,0 +1,62 @@
+"""What can go wrong in the lab, as one line a person can act on.
+
+ExtranetError
+└── LabError             exit 2   bad use, or this machine cannot hold a lab
+    ├── LabUpError                a lab is already up for this county
+    ├── LabDownError              no lab is up for this county
+    ├── LabBusyError              another command is making or removing this lab
+    ├── MachineError              root, tools, kernel, space or addresses are missing or clash
+    └── LabBootError              a node did not come up; the lab was taken down again
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inventory.errors import ExtranetError
+
+
+class LabError(ExtranetError):
+    """Base of the lab's errors."""
+
+
+class LabUpError(LabError):
+    """A lab is already up for this county."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"lab {name}: already up; use it, or run 'extranet lab up --again' to make it anew")
+
+
+class LabDownError(LabError):
+    """No lab is up for this county."""
+
+    def __init__(self, where: Path | str) -> None:
+        self.where = where
+        super().__init__(f"{where}: no lab is up; start one with 'extranet lab up'")
+
+
+class LabBusyError(LabError):
+    """Another command is making or removing this lab."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"lab {name}: another 'extranet lab up' or 'down' is at work; wait for it to end")
+
+
+class MachineError(LabError):
+    """This machine cannot hold a lab as it is."""
+
+    def __init__(self, what: str, todo: str) -> None:
+        self.what, self.todo = what, todo
+        super().__init__(f"this machine: {what}; {todo}")
+
+
+class LabBootError(LabError):
+    """A node did not come up."""
+
+    def __init__(
+        self, node: str, what: str, todo: str = "the lab was taken down again; see 'extranet lab status'"
+    ) -> None:
+        self.node, self.what = node, what
+        super().__init__(f"{node}: {what}; {todo}")

@@ -1,0 +1,1 @@
+"""The campaign: units, gates, ledger. Decides; what it decides from is data."""

@@ -1,0 +1,89 @@
+"""What the ledger holds, as values: events, their canonical JSON and the chain of hashes.
+
+An event's hash is the sha256 over the canonical JSON of all its other fields, `prev` among them, where `prev` is the
+hash of the event before. Canonical JSON: keys sorted, no spaces, UTF-8, no NaN and no infinity. So an event can be
+checked with nothing but this page and `sha256sum`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from inventory.model import Model
+from migration.clock import from_iso
+
+GENESIS = "0" * 64
+"""`prev` of the first event."""
+
+
+class Kind(StrEnum):
+    """What an event is. An `intent` comes before its act, the `outcome` with the same key after it."""
+
+    INTENT = "intent"
+    OUTCOME = "outcome"
+    EVIDENCE = "evidence"
+    VERDICT = "verdict"
+    NOTE = "note"
+
+
+class Event(Model):
+    """One entry of the ledger. `at` is ISO 8601 in UTC with microseconds; `target` is `lab NAME` or `field`."""
+
+    seq: int
+    at: str
+    actor: str
+    target: str
+    kind: Kind
+    key: str
+    unit: str | None
+    body: dict[str, Any]
+    prev: str
+    hash: str
+
+    @property
+    def moment(self) -> datetime:
+        """`at` as an aware UTC time."""
+        return from_iso(self.at)
+
+
+class Head(Model):
+    """The end of the chain: what a report prints and a second pair of eyes keeps."""
+
+    seq: int
+    hash: str
+
+
+class Break(Model):
+    """One place where the record is not whole: `seq` is the first event concerned, `what` says how.
+
+    `kind`: `altered` (content does not match its hash), `removed` (a gap), `reordered` (a whole event in another's
+    place), `forged` (hashes recomputed over other content), `truncated` (the tail is gone), `head` (nothing
+    to compare with).
+    """
+
+    seq: int
+    kind: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"event {self.seq}: {self.kind}: {self.what}"
+
+
+def canonical_json(value: Any) -> str:
+    """Write a value as canonical JSON; ValueError or TypeError when it is not plain JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 (hex) over a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def hash_event(fields: Mapping[str, Any]) -> str:
+    """Return the hash of an event given as its other fields (a `hash` among them is left out)."""
+    return digest_of({name: value for name, value in fields.items() if name != "hash"})

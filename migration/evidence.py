@@ -1,0 +1,241 @@
+"""Evidence: the results of one run, bound to what they were measured under, kept by digest beside the county.
+
+One file a run, `evidence/<digest>.json.gz`: the digest is the sha256 over the canonical JSON inside (before
+compression), which holds the results and everything they are bound to. The ledger's evidence event names the digest,
+so the chain covers the files too. A file that is missing, changed or says other than its event is no evidence, with the
+reason; and since nobody knows what it held, it also outweighs everything older about its units (see `gates`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from inventory.errors import ExtranetError
+from inventory.model import County, Model
+from migration.events import Event, Kind, canonical_json, digest_of
+from nornir_tasks.stations.model import Outcome, Result
+
+EVIDENCE_DIR = "evidence"
+FORMAT = 1
+
+
+class EvidenceWriteError(ExtranetError):
+    """An evidence file could not be written; nothing of it is there."""
+
+    exit_code = 4
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path, self.why = path, why
+        super().__init__(f"{path}: evidence not written: {why}; free space or rights, then measure again")
+
+
+class Bound(Model):
+    """What results were measured under: digests of inventory and plan, and of each device's running configuration."""
+
+    inventory: str
+    plan: str
+    configs: dict[str, str]
+
+
+class Evidence(Model):
+    """One run's results. `taken_from` and `taken_to` are Unix times on the controller's clock, around the whole run.
+
+    `units` are those it is about (empty: all), `withheld` those whose old path was withheld meanwhile. With `problem`
+    set it is lost: there are no results, and the rest is what its ledger event says.
+    """
+
+    digest: str
+    run: str
+    results: tuple[Result, ...]
+    bound: Bound
+    taken_from: float
+    taken_to: float
+    units: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def passed(self) -> int:
+        """How many results passed."""
+        return sum(r.outcome is Outcome.PASSED for r in self.results)
+
+    @property
+    def file(self) -> str:
+        """Where it is kept, relative to the county's folder."""
+        return f"{EVIDENCE_DIR}/{self.digest}.json.gz"
+
+    def body(self) -> dict[str, Any]:
+        """Return the body of its ledger event."""
+        return {
+            "digest": self.digest,
+            "run": self.run,
+            "units": list(self.units),
+            "results": len(self.results),
+            "passed": self.passed,
+            "file": self.file,
+            "taken_from": self.taken_from,
+            "taken_to": self.taken_to,
+            "bound": self.bound.model_dump(mode="json"),
+            "withheld": list(self.withheld),
+        }
+
+
+def inventory_digest(county: County) -> str:
+    """Return the sha256 over the county's canonical JSON: any edit of the inventory makes older evidence void."""
+    return digest_of(county.model_dump(mode="json"))
+
+
+def config_digest(config: str) -> str:
+    """Return the sha256 of a device's configuration as `Driver.get_config` returns it."""
+    return hashlib.sha256(config.encode()).hexdigest()
+
+
+def make_evidence(
+    results: Iterable[Result],
+    *,
+    run: str,
+    bound: Bound,
+    taken_from: float,
+    taken_to: float,
+    units: Iterable[str] = (),
+    withheld: Iterable[str] = (),
+) -> Evidence:
+    """Bind results together; equal input in any order gives an equal digest."""
+    kept = tuple(sorted(results, key=lambda r: (r.check.id, r.at, canonical_json(r.model_dump(mode="json")))))
+    draft = Evidence(
+        digest="",
+        run=run,
+        results=kept,
+        bound=bound,
+        taken_from=taken_from,
+        taken_to=taken_to,
+        units=tuple(sorted(set(units))),
+        withheld=tuple(sorted(set(withheld))),
+    )
+    return draft.model_copy(update={"digest": digest_of(_content(draft))})
+
+
+def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
+    """Keep evidence on the disk, whole or not at all; does nothing when it is there already.
+
+    Raises:
+        EvidenceWriteError: full disk or no rights.
+    """
+    path = county_dir / evidence.file
+    if path.exists() and not _load(path, evidence.digest)[1]:
+        return path
+    ready: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, ready = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(gzip.compress(canonical_json(_content(evidence)).encode(), compresslevel=6, mtime=0))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(ready, 0o644)  # noqa: PTH101 - mkstemp gave a name, not a Path
+        os.replace(ready, path)  # noqa: PTH105 - the same
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if ready is not None:
+            Path(ready).unlink(missing_ok=True)
+        raise EvidenceWriteError(path, error.strerror or str(error)) from error
+    return path
+
+
+def read_evidence(county_dir: Path, body: Mapping[str, Any]) -> Evidence:
+    """Return the evidence an event's body names; lost (`problem` says why) when the file is not exactly what it was."""
+    claimed = _claimed(body)
+    if claimed.problem:
+        return claimed
+    if not re.fullmatch(r"[0-9a-f]{64}", claimed.digest):  # it becomes a file name
+        return claimed.model_copy(update={"problem": f"{claimed.digest!r} is not a digest"})
+    content, why = _load(county_dir / claimed.file, claimed.digest)
+    if why:
+        return claimed.model_copy(update={"problem": why})
+    try:
+        found = Evidence.model_validate(
+            {k: v for k, v in content.items() if k != "format"} | {"digest": claimed.digest}
+        )
+    except ValidationError as error:
+        return claimed.model_copy(update={"problem": f"{claimed.file} cannot be read: {error.errors()[0]['msg']}"})
+    said = {name: value for name, value in body.items() if name in found.body()}
+    if canonical_json(said) != canonical_json(found.body()):
+        return claimed.model_copy(update={"problem": f"{claimed.file} says other than its event in the ledger"})
+    return found
+
+
+def collect_evidence(
+    county_dir: Path, events: Iterable[Event], *, since: float = 0.0, older: int = 5
+) -> tuple[Evidence, ...]:
+    """Return the evidence of the ledger's events in order: what ended at `since` or later, and the last `older` before.
+
+    The older runs prove nothing any more; they are there so that a reason can say when something was measured last.
+    """
+    bodies = [event.body for event in events if event.kind is Kind.EVIDENCE]
+    recent = [_ended(body) >= since for body in bodies]
+    past = [i for i, is_recent in enumerate(recent) if not is_recent]
+    wanted = set(past[-older:]) if older else set()
+    return tuple(read_evidence(county_dir, body) for i, body in enumerate(bodies) if recent[i] or i in wanted)
+
+
+def _ended(body: Mapping[str, Any]) -> float:
+    ended = body.get("taken_to")
+    return float(ended) if isinstance(ended, int | float) else float("inf")
+
+
+def _content(evidence: Evidence) -> dict[str, Any]:
+    return {"format": FORMAT, **evidence.model_dump(mode="json", exclude={"digest", "problem"})}
+
+
+def _claimed(body: Mapping[str, Any]) -> Evidence:
+    """Return what the event alone says: all there is when the file is lost."""
+    names = ("digest", "run", "bound", "taken_from", "taken_to", "units", "withheld")
+    try:
+        return Evidence.model_validate({**{n: body[n] for n in names if n in body}, "results": ()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        # Fail closed: of unknown time and about everything, so newer than anything else.
+        return Evidence(
+            digest=str(body.get("digest", "")),
+            run=str(body.get("run", "")),
+            results=(),
+            bound=Bound(inventory="", plan="", configs={}),
+            taken_from=float("inf"),
+            taken_to=float("inf"),
+            problem=f"its event in the ledger cannot be read: {first['loc'][:1]}: {first['msg']}",
+        )
+
+
+def _load(path: Path, digest: str) -> tuple[dict[str, Any], str]:
+    """Return a file's content and why it is no evidence (empty when it is)."""
+    name = f"{EVIDENCE_DIR}/{path.name}"
+    try:
+        content = json.loads(gzip.decompress(path.read_bytes()))
+    except FileNotFoundError:
+        return {}, f"{name} is missing"
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        return {}, f"{name} cannot be read ({type(error).__name__})"
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return {}, f"{name} is of another format"
+    try:
+        found = digest_of(content)
+    except ValueError:
+        found = ""
+    if found != digest:
+        return {}, f"{name} was changed - expected digest {digest[:12]}, found {found[:12] or 'none'}"
+    return content, ""

@@ -1,0 +1,321 @@
+"""Where each unit stands, folded from the ledger: nothing else remembers it.
+
+What the events of a campaign hold in their bodies (more fields may be added; these are read):
+
+    intent    {"step": Step, "from": state, "to": state, "devices": [device ids it will touch], "change": change id}
+    outcome   {"step", "result": "done" | "undone" | "failed", "state": state of the unit now,
+               "devices": {device: sha256 of its configuration after}, "reason"}
+    evidence  {"digest", "run", "units": [...], "results": n, "passed": n, "file", "taken_from": t0, "taken_to": t1,
+               "bound": {"inventory": d, "plan": d, "configs": {device: sha256}}, "withheld": [unit ids]}
+
+An intent and its outcome carry the same key; so a key belongs to one try, and a second try needs a new one (the change
+id in it). Whom an event is about: `unit`, or, when that is None, the list `units` in the body (one push provisions
+many units). `undone` means that the network is as it was before; `failed` that it may not be: the record then stays
+where it was and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from inventory.errors import ScopeGuardError, UnknownNameError
+from inventory.model import County, Model, Role, Unit
+from migration.events import Event, Kind
+
+
+class UnitState(StrEnum):
+    """A unit's life, in order; only `removed` has no way back."""
+
+    SURVEYED = "surveyed"
+    PLANNED = "planned"
+    PROVISIONED = "provisioned"
+    PROVEN = "proven"
+    CUT_OVER = "cut_over"
+    SOAKED = "soaked"
+    DRAINED = "drained"
+    SHUT = "shut"
+    REMOVED = "removed"
+
+    @property
+    def rank(self) -> int:
+        """Place in the order, 0 first."""
+        return _ORDER.index(self)
+
+    def reached(self, other: UnitState) -> bool:
+        """Tell whether this state is `other` or later."""
+        return self.rank >= other.rank
+
+
+_ORDER = tuple(UnitState)
+
+
+class Step(StrEnum):
+    """What an intent is about to do to a unit."""
+
+    PLAN = "plan"
+    PROVISION = "provision"
+    PROVE = "prove"
+    CUTOVER = "cutover"
+    SOAK = "soak"
+    DRAIN = "drain"
+    SHUT = "shut"
+    REMOVE = "remove"
+    BACK = "back"
+
+
+STEP_ENDS: dict[Step, UnitState] = {
+    Step.PLAN: UnitState.PLANNED,
+    Step.PROVISION: UnitState.PROVISIONED,
+    Step.PROVE: UnitState.PROVEN,
+    Step.CUTOVER: UnitState.CUT_OVER,
+    Step.SOAK: UnitState.SOAKED,
+    Step.DRAIN: UnitState.DRAINED,
+    Step.SHUT: UnitState.SHUT,
+    Step.REMOVE: UnitState.REMOVED,
+}
+"""Where each step ends; `back` ends wherever its intent says."""
+
+_PASSED_THROUGH = frozenset({UnitState.PLANNED, UnitState.PROVEN, UnitState.SOAKED})
+"""States that may be passed through in one step: the plan is a file, a cutover proves on its way, a soak is time."""
+
+
+def may_move(old: UnitState, new: UnitState) -> bool:
+    """Tell whether a unit may go from one state to another: one step on, or any way back except out of `removed`."""
+    if new is old:
+        return True
+    if old is UnitState.REMOVED:
+        return False
+    if new.rank < old.rank:
+        return True
+    between = _ORDER[old.rank + 1 : new.rank]
+    return set(between) <= _PASSED_THROUGH
+
+
+class _Body(Model):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class IntentBody(_Body):
+    """The fields of an intent that are read."""
+
+    step: Step
+    from_state: UnitState = Field(alias="from")
+    to_state: UnitState = Field(alias="to")
+    devices: tuple[str, ...] = ()
+    change: str = ""
+
+
+class OutcomeBody(_Body):
+    """The fields of an outcome that are read."""
+
+    step: Step
+    result: Literal["done", "undone", "failed"]
+    state: UnitState
+    devices: dict[str, str] = Field(default={})
+    reason: str = ""
+
+
+class UnitRecord(Model):
+    """Where a unit stands. `since` is when it came to `state` (None: never moved); `entered` when to each state last.
+
+    `evidence` is the digest of the newest evidence about it; `open` its intents without outcome, oldest first: after a
+    crash the same command asks the devices and writes the outcome. `failure` is the reason of the last step when that
+    one did not succeed; `problems` what the ledger says that cannot be, which holds every gate until a `back` succeeds.
+    """
+
+    unit: str
+    state: UnitState = UnitState.SURVEYED
+    since: datetime | None = None
+    entered: dict[UnitState, datetime] = Field(default={})
+    evidence: str | None = None
+    open: tuple[Event, ...] = ()
+    failure: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def intent(self) -> Event | None:
+        """The oldest open intent."""
+        return self.open[0] if self.open else None
+
+
+class Change(Model):
+    """The last change that touched a device: `at` is when it was intended, so anything measured before is older."""
+
+    device: str
+    at: datetime
+    key: str
+    unit: str | None
+    finished: bool
+
+
+def intent_body(
+    step: Step, *, start: UnitState, end: UnitState, devices: Iterable[str], change: str, **more: Any
+) -> dict[str, Any]:
+    """Make the body of an intent."""
+    return {
+        "step": step.value,
+        "from": start.value,
+        "to": end.value,
+        "devices": sorted(devices),
+        "change": change,
+        **more,
+    }
+
+
+def outcome_body(
+    step: Step,
+    *,
+    result: Literal["done", "undone", "failed"],
+    state: UnitState,
+    devices: Mapping[str, str],
+    reason: str = "",
+    **more: Any,
+) -> dict[str, Any]:
+    """Make the body of an outcome; `devices` maps each device to the digest of its configuration after the step."""
+    return {
+        "step": step.value,
+        "result": result,
+        "state": state.value,
+        "devices": dict(devices),
+        "reason": reason,
+        **more,
+    }
+
+
+def find_unit(county: County, name: str) -> Unit:
+    """Return the unit `network@site`.
+
+    Raises:
+        ScopeGuardError: its network is marked classified.
+        UnknownNameError: there is no such unit.
+    """
+    network = name.partition("@")[0]
+    if any(network in {r.id, r.name} for r in county.refused):
+        raise ScopeGuardError(f"{name}: belongs to a network marked classified; it is outside this tool, always")
+    if name not in county.unit_by_id:
+        raise UnknownNameError("unit", name, county.unit_by_id)
+    return county.unit_by_id[name]
+
+
+def county_unit(county: County, network: str) -> Unit | None:
+    """Return the unit of a network at the county site, where its hub stands, or None."""
+    return county.unit_by_id.get(f"{network}@{county.county_site.id}")
+
+
+def units_behind(county: County, unit: Unit) -> tuple[Unit, ...]:
+    """Return the units whose traffic uses this unit's link as well.
+
+    For a town: village units whose line ends at its legacy router. For the county: every other unit of the network.
+    """
+    if unit.site == county.county_site.id:
+        return tuple(u for u in county.units if u.network == unit.network and u.id != unit.id)
+    device = county.circuit_by_id[unit.circuit].device
+    if device is None:
+        return ()
+    return tuple(u for u in county.units if u.id != unit.id and county.circuit_by_id[u.circuit].far_device == device)
+
+
+def units_served(county: County, unit: Unit) -> tuple[Unit, ...]:
+    """Return the other units of its network whose stations need a service whose server stands on this unit's LAN."""
+    here = {s.id for s in county.servers if s.site == unit.site and s.plane == unit.plane}
+    services = {s.id for s in county.services if s.server in here}
+    sites = {
+        county.station_by_id[n.station].site for n in county.needs if n.service in services and n.plane == unit.plane
+    }
+    return tuple(u for u in county.units if u.network == unit.network and u.site in sites and u.id != unit.id)
+
+
+def devices_under(county: County, unit: Unit) -> tuple[str, ...]:
+    """Return the extranet routers a unit's new path uses: those of its site and town, and all cores."""
+    places = {unit.site, county.town_of(unit.site)}
+    legacy = {n.id for n in county.networks}
+    return tuple(
+        sorted(d.id for d in county.devices if d.network not in legacy and (d.role is Role.CORE or d.site in places))
+    )
+
+
+def fold(events: Iterable[Event], county: County) -> dict[str, UnitRecord]:
+    """Return every unit's record after these events (one target's, in order); units out of the inventory have none."""
+    records = {unit.id: UnitRecord(unit=unit.id) for unit in county.units}
+    for event in events:
+        about = _units_of(event)
+        if event.kind is Kind.EVIDENCE and not about:
+            about = tuple(records)  # a run about everything
+        for name in about:
+            if name in records:
+                records[name] = _after(records[name], event)
+    return records
+
+
+def last_changes(events: Iterable[Event]) -> dict[str, Change]:
+    """Return, by device, the last change that was intended on it, finished or not."""
+    out: dict[str, Change] = {}
+    begun: dict[str, datetime] = {}
+    for event in events:
+        if event.kind is Kind.INTENT:
+            begun[event.key] = event.moment
+            touched, finished = _names(event.body.get("devices")), False
+        elif event.kind is Kind.OUTCOME:
+            touched, finished = _names(event.body.get("devices")), True
+        else:
+            continue
+        at = begun.get(event.key, event.moment)
+        for device in touched:
+            out[device] = Change(device=device, at=at, key=event.key, unit=event.unit, finished=finished)
+        if finished:
+            # Devices that were named in the intent and are not in the outcome were not touched after all.
+            for device, change in list(out.items()):
+                if change.key == event.key:
+                    out[device] = change.model_copy(update={"finished": True})
+    return out
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(str(v) for v in value) if isinstance(value, list | tuple | dict) else ()
+
+
+def _units_of(event: Event) -> tuple[str, ...]:
+    return (event.unit,) if event.unit is not None else _names(event.body.get("units"))
+
+
+def _after(record: UnitRecord, event: Event) -> UnitRecord:
+    if event.kind is Kind.INTENT:
+        return record.model_copy(update={"open": (*record.open, event)})
+    if event.kind is Kind.EVIDENCE:
+        return record.model_copy(update={"evidence": str(event.body.get("digest", ""))})
+    if event.kind is not Kind.OUTCOME:
+        return record
+    closed = record.model_copy(update={"open": tuple(e for e in record.open if e.key != event.key)})
+    try:
+        body = OutcomeBody.model_validate(event.body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(p) for p in first["loc"])
+        return _with_problem(closed, f"event {event.seq}: outcome field {field!r}: {first['msg']}")
+    if body.result != "done":
+        why = body.reason or f"{body.step} was {body.result}"
+        return closed.model_copy(update={"failure": f"{body.step} {body.result}: {why}"})
+    if body.step is Step.BACK:
+        if record.state is UnitState.REMOVED or body.state.rank > record.state.rank:
+            return _with_problem(closed, f"event {event.seq}: went back from {record.state} to {body.state}")
+        return _moved(closed, body.state, event).model_copy(update={"problems": (), "failure": ""})
+    if not may_move(record.state, body.state) or body.state.rank < record.state.rank:
+        return _with_problem(closed, f"event {event.seq}: {body.step} took it from {record.state} to {body.state}")
+    return _moved(closed, body.state, event).model_copy(update={"failure": ""})
+
+
+def _with_problem(record: UnitRecord, problem: str) -> UnitRecord:
+    return record.model_copy(update={"problems": (*record.problems, problem)})
+
+
+def _moved(record: UnitRecord, state: UnitState, event: Event) -> UnitRecord:
+    """Enter a state. States that lie ahead are forgotten: coming to them again is a new entry."""
+    if state is record.state and record.since is not None:
+        return record
+    entered = {s: at for s, at in record.entered.items() if s.rank < state.rank} | {state: event.moment}
+    return record.model_copy(update={"state": state, "since": event.moment, "entered": entered})

@@ -1,0 +1,88 @@
+"""Verify: every station against every service it needs, and against those it must not reach."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from migration.campaign import Campaign, Say, silent
+from migration.measuring import OnProgress, choose_stations, measure_and_keep, no_progress
+from nornir_tasks.stations.model import Outcome, Result
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What one run saw. Never fewer results than checks asked; `ok` only when every one passed."""
+
+    target: str
+    scope: str
+    results: tuple[Result, ...]
+    digest: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether everything passed; an empty run did not."""
+        return bool(self.results) and all(r.outcome is Outcome.PASSED for r in self.results)
+
+    def by_station(self) -> dict[str, list[Result]]:
+        """Return results by station, in the matrix's order."""
+        out: dict[str, list[Result]] = defaultdict(list)
+        for result in self.results:
+            out[result.check.station].append(result)
+        return dict(out)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for machines."""
+        counts = {o.value: sum(r.outcome is o for r in self.results) for o in Outcome}
+        return {
+            "target": self.target,
+            "scope": self.scope,
+            "ok": self.ok,
+            "checks": len(self.results),
+            **counts,
+            "evidence": self.digest,
+            "seconds": round(self.seconds, 2),
+            "results": [
+                {
+                    "id": r.check.id,
+                    "station": r.check.station,
+                    "plane": r.check.plane,
+                    "service": r.check.service,
+                    "family": r.check.family.value,
+                    "expect": r.check.expect,
+                    "unit": r.check.unit,
+                    "outcome": r.outcome.value,
+                    "why": r.why,
+                    "hops": list(r.hops),
+                    "ms": r.ms,
+                }
+                for r in self.results
+            ],
+        }
+
+
+def verify(
+    campaign: Campaign,
+    *,
+    stations: Iterable[str] | None = None,
+    units: Iterable[str] | None = None,
+    say: Say = silent,
+    on_progress: OnProgress = no_progress,
+) -> VerifyReport:
+    """Measure the matrix (or the part named) and record it as evidence."""
+    matrix = campaign.matrix
+    if units:
+        matrix = matrix.for_units(campaign.find_units(units))
+    if stations:
+        matrix = matrix.for_stations(choose_stations(campaign, stations))
+    checks = matrix.checks
+    say(f"· verify {campaign.target} ({campaign.scope}): {len(checks)} checks from {len({c.station for c in checks})} stations")
+    before = campaign.clock.now()
+    results, evidence = measure_and_keep(campaign, checks, on_progress=on_progress)
+    seconds = (campaign.clock.now() - before).total_seconds()
+    return VerifyReport(
+        target=campaign.target, scope=campaign.scope, results=tuple(results), digest=evidence.digest, seconds=seconds
+    )

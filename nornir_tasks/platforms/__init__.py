@@ -1,0 +1,1 @@
+"""One folder a platform, each with the same few files."""

@@ -1,0 +1,1 @@
+"""FRRouting on Linux, spoken to over SSH."""

@@ -1,0 +1,127 @@
+"""Results as JUnit XML, which every CI reads: a suite a station, a case a check."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from inventory.errors import ExtranetError
+from nornir_tasks.stations.model import Outcome, Result
+
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-�\U00010000-\U0010ffff]")
+
+
+class JunitWriteError(ExtranetError):
+    """The report could not be written; an older one is untouched."""
+
+    exit_code = 4
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path, self.why = path, why
+        super().__init__(f"{path}: report not written: {why}; free space, or name another place with --junit")
+
+
+def write_junit(results: Iterable[Result], path: Path) -> None:
+    """Write a report, whole or not at all: a failed check is a failure, an unknown one an error, never left out.
+
+    An empty run is written as one error, because a report without cases is green in every CI.
+
+    Raises:
+        JunitWriteError: full disk, no rights or no such folder.
+    """
+    text = ET.tostring(_report(list(results)), encoding="utf-8", xml_declaration=True)
+    ready: str | None = None
+    try:
+        descriptor, ready = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(ready).chmod(0o644)
+        Path(ready).replace(path)
+    except OSError as error:
+        if ready is not None:
+            Path(ready).unlink(missing_ok=True)
+        raise JunitWriteError(path, error.strerror or str(error)) from error
+
+
+def _report(results: Sequence[Result]) -> ET.Element:
+    root = ET.Element("testsuites", name="extranet")
+    by_station: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        by_station[result.check.station].append(result)
+    for station, own in by_station.items():
+        root.append(_suite(station, own))
+    if not results:
+        suite = ET.SubElement(root, "testsuite", name="extranet", tests="1", failures="0", errors="1", skipped="0")
+        case = ET.SubElement(suite, "testcase", classname="extranet", name="verify")
+        ET.SubElement(case, "error", message="no check was run - expected at least one, found none", type="unknown")
+    cases = max(len(results), 1)
+    failures = sum(r.outcome is Outcome.FAILED for r in results)
+    errors = sum(r.outcome is Outcome.UNKNOWN for r in results) if results else 1
+    for name, number in (("tests", cases), ("failures", failures), ("errors", errors)):
+        root.set(name, str(number))
+    return root
+
+
+def _suite(station: str, results: Sequence[Result]) -> ET.Element:
+    suite = ET.Element(
+        "testsuite",
+        name=_clean(station),
+        tests=str(len(results)),
+        failures=str(sum(r.outcome is Outcome.FAILED for r in results)),
+        errors=str(sum(r.outcome is Outcome.UNKNOWN for r in results)),
+        skipped="0",
+        time=_seconds(sum(r.ms for r in results)),
+        timestamp=_moment(min(r.at for r in results)),
+        hostname=_clean(station),
+    )
+    for result in results:
+        suite.append(_case(result))
+    return suite
+
+
+def _case(result: Result) -> ET.Element:
+    check = result.check
+    mark = "!" if check.expect == "blocked" else ""
+    name = f"{check.plane}-{mark}{check.service}-{check.family.value}"
+    case = ET.Element("testcase", classname=_clean(check.station), name=_clean(name), time=_seconds(result.ms))
+    properties = ET.SubElement(case, "properties")
+    facts = {
+        "check": check.id,
+        "expect": check.expect,
+        "address": check.address,
+        "unit": check.unit or "",
+        "at": _moment(result.at),
+        "path": " → ".join(result.hops),
+    }
+    for key, value in facts.items():
+        if value:
+            ET.SubElement(properties, "property", name=key, value=_clean(value))
+    if result.outcome is not Outcome.PASSED:
+        kind = "failure" if result.outcome is Outcome.FAILED else "error"
+        said = ET.SubElement(case, kind, message=_clean(result.why), type=result.outcome.value)
+        said.text = _clean("\n".join(f"{f.outcome.value:8}{f.aspect}: {f.detail}" for f in result.findings))
+    return case
+
+
+def _clean(text: str) -> str:
+    """Drop what XML 1.0 cannot hold: a service may answer with any byte."""
+    return _NOT_XML.sub("�", text)
+
+
+def _seconds(ms: float) -> str:
+    return f"{ms / 1000:.3f}"
+
+
+def _moment(at: float) -> str:
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "1970-01-01T00:00:00"

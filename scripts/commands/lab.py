@@ -1,0 +1,307 @@
+"""`extranet lab`: the county on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, complain, console, print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from addressing.model import AddressPlan
+    from inventory.model import County
+    from lab.faults import Faults, What
+    from lab.state import Cable, LabState
+
+app = typer.Typer(no_args_is_help=True)
+fault = typer.Typer(no_args_is_help=True)
+app.add_typer(fault, name="fault", help="Break something on purpose, and mend it.")
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="A router, station or server.")]
+LineName = Annotated[
+    str, typer.Argument(metavar="LINK", help="A circuit (all its links), or one link (CIRCUIT/PLANE).")
+]
+PlaneName = Annotated[str | None, typer.Option("--plane", help="Only in this plane's VRF of a router.")]
+
+
+@app.callback()
+def group() -> None:
+    """The county on this machine: real routers, stations and services."""
+
+
+@fault.callback()
+def fault_group() -> None:
+    """Break something on purpose, and mend it."""
+
+
+@app.command()
+@boundary
+def up(
+    county: CountyDir = HERE,
+    towns: Annotated[int | None, typer.Option(min=1, help="Only the first N towns, with their villages.")] = None,
+    *,
+    again: Annotated[bool, typer.Option("--again", help="Take a lab that is up down first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start the county as it is before migration: routers, stations, servers, old lines."""
+    from lab import boot, kernel
+
+    kernel.check_machine()
+    found, plan = _county_and_plan(county)
+    progress = Progress(quiet=as_json)
+
+    def show(now: boot.Progress) -> None:
+        waiting = f", waiting for {now.waiting_for}" if now.waiting_for else ""
+        if now.total > 1:
+            progress.tick(now.done, now.total, f"{now.phase}{waiting}")
+        elif not now.done:
+            progress.say(f"· {now.phase} …")
+
+    try:
+        state = boot.up(found, plan, county, towns, show, again=again)
+    except KeyboardInterrupt:
+        complain("interrupted; the lab was taken down again and nothing is left")
+        raise typer.Exit(4) from None
+    seconds = sum(t.seconds for t in state.timings)
+    if as_json:
+        print_json(
+            {
+                "name": state.name,
+                "nodes": len(state.nodes) - 1,
+                "seconds": round(seconds, 2),
+                "timings": [t.model_dump() for t in state.timings],
+                "vrf_backend": state.facts.vrf_backend,
+                "management": str(state.prefix),
+                "access": f"{state.county_dir}/.lab/access.yaml",
+            }
+        )
+        return
+    screen = console()
+    phases = ", ".join(f"{t.phase} {t.seconds:.1f}" for t in state.timings)
+    screen.print(f"[bold]lab {state.name}[/]: {_count(state)} up in {seconds:.1f} s ({phases})")
+    backend = "VRF devices" if state.facts.vrf_devices else "one namespace each (this kernel has no VRF devices)"
+    screen.print(f"VRFs: {backend}; management {state.prefix}; access: {county / '.lab/access.yaml'}")
+
+
+@app.command("status")
+@boundary
+def show_status(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Show what is up, what is missing and which faults are in force. Exit 1 when a node is not as it should be."""
+    from lab.status import status
+
+    now = status(county)
+    if as_json:
+        print_json(now.model_dump(mode="json"))
+    else:
+        from rich.table import Table
+
+        table = Table(title=f"lab {now.name}", title_justify="left")
+        for heading in ("kind", "nodes", "up", "memory"):
+            table.add_column(heading, justify="left" if heading == "kind" else "right")
+        for kind in ("router", "station", "server"):
+            some = [n for n in now.nodes if n.kind == kind]
+            good = sum(n.state == "up" for n in some)
+            table.add_row(kind, str(len(some)), str(good), f"{sum(n.memory_bytes for n in some) / 2**20:.0f} MiB")
+        screen = console()
+        screen.print(table)
+        backend = "VRF devices" if now.kernel.vrf_devices else "VRFs in namespaces"
+        memory = f"{now.memory_bytes / 2**20:.0f} MiB in all"
+        screen.print(f"kernel {now.kernel.release}: {backend}; management {now.management}; {memory}")
+        for node in now.nodes:
+            if node.state != "up":
+                missing = f" (no {', '.join(node.missing)})" if node.missing else ""
+                screen.print(f"[red]{node.name}[/]: {node.state}{missing}")
+        for line in _fault_lines(now.faults):
+            screen.print(f"[yellow]fault[/]: {line}")
+    if not now.healthy:
+        raise typer.Exit(1)
+
+
+@app.command("exec")
+@boundary
+def execute(
+    node: NodeName,
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="What to run there.")],
+    county: CountyDir = HERE,
+    *,
+    plane: PlaneName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a command inside a node: exec NODE [--plane PLANE] -- CMD. Its exit code is this command's."""
+    from lab.nodes import exec_in
+    from lab.state import read_state
+
+    state = read_state(county)
+    done = exec_in(state, node, command, plane=plane, capture=as_json)
+    if as_json:
+        print_json(
+            {"node": node, "plane": plane, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+        )
+    raise typer.Exit(done.returncode)
+
+
+@app.command()
+@boundary
+def down(
+    county: CountyDir = HERE,
+    *,
+    name: Annotated[str | None, typer.Option(help="A lab's name, when its county folder is gone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the lab down and leave nothing behind; also after a kill."""
+    from lab import boot
+
+    removed = boot.down(name or county)
+    if as_json:
+        print_json(removed.model_dump(mode="json"))
+    elif removed.anything:
+        console().print(f"lab down: {removed.nodes} nodes and all their links and files are gone")
+    else:
+        console().print("no lab was up; nothing to do")
+
+
+@fault.command()
+@boundary
+def cut(line: LineName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Cut a line: both ends lose their carrier."""
+    from lab import faults
+
+    _say_cables("cut", faults.cut(_state(county), line), line, as_json=as_json)
+
+
+@fault.command()
+@boundary
+def restore(line: LineName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Mend a line that was cut."""
+    from lab import faults
+
+    _say_cables("restored", faults.restore(_state(county), line), line, as_json=as_json)
+
+
+@fault.command()
+@boundary
+def stop(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Power a node off. What it had not saved is lost."""
+    from lab import faults
+
+    faults.stop(_state(county), node)
+    _say({"stopped": node}, f"{node}: stopped", as_json=as_json)
+
+
+@fault.command()
+@boundary
+def start(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Power a stopped node on."""
+    from lab import faults
+
+    faults.start(_state(county), node)
+    _say({"started": node}, f"{node}: started from its saved configuration", as_json=as_json)
+
+
+@fault.command()
+@boundary
+def drop(
+    node: NodeName,
+    what: Annotated[str, typer.Option(help="icmp, tcp, udp or icmp-too-big.")],
+    county: CountyDir = HERE,
+    *,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Only this TCP or UDP port.")] = None,
+    plane: PlaneName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drop packets of one kind in a node; management is spared."""
+    from lab import faults
+
+    made = faults.drop(_state(county), node, _kind(what), port=port, plane=plane)
+    where = ", ".join(d.plane for d in made if d.plane) or "all"
+    _say(
+        [d.model_dump(mode="json") for d in made],
+        f"{node}: drops {what}{f' port {port}' if port else ''} in {where}",
+        as_json=as_json,
+    )
+
+
+@fault.command()
+@boundary
+def undrop(
+    node: NodeName,
+    county: CountyDir = HERE,
+    *,
+    what: Annotated[str | None, typer.Option(help="Only this kind (default: all).")] = None,
+    plane: PlaneName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop dropping packets in a node."""
+    from lab import faults
+
+    gone = faults.undrop(_state(county), node, _kind(what) if what else None, plane=plane)
+    _say([d.model_dump(mode="json") for d in gone], f"{node}: {len(gone)} drops taken away", as_json=as_json)
+
+
+@fault.command("kill-ssh")
+@boundary
+def kill_ssh(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Kill a node's SSH sessions; what they started goes on."""
+    from lab import faults
+
+    killed = faults.kill_ssh(_state(county), node)
+    _say({"node": node, "killed": killed}, f"{node}: {killed} SSH sessions killed", as_json=as_json)
+
+
+def _state(county: Path) -> LabState:
+    from lab.state import read_state
+
+    return read_state(county)
+
+
+def _kind(what: str) -> What:
+    from inventory.errors import UnknownNameError
+    from lab.faults import What
+
+    try:
+        return What(what)
+    except ValueError:
+        raise UnknownNameError("kind of packet", what, [w.value for w in What]) from None
+
+
+def _county_and_plan(county_dir: Path) -> tuple[County, AddressPlan]:
+    """The whole county and its plan: the one on file, else the one that would be written."""
+    from addressing.plan import make_plan
+    from addressing.planfile import plan_path, read_plan
+    from inventory.reader import load_county
+    from inventory.topology import build_topology
+
+    county = load_county(county_dir)
+    path = plan_path(county_dir)
+    before = read_plan(path) if path.exists() else None
+    return county, make_plan(county, build_topology(county), before)
+
+
+def _count(state: LabState) -> str:
+    kinds = [n.kind for n in state.nodes]
+    return f"{kinds.count('router')} routers, {kinds.count('station')} stations, {kinds.count('server')} servers"
+
+
+def _fault_lines(faults: Faults) -> list[str]:
+    lines = [f"{c.cable.link} is cut" for c in faults.cuts]
+    lines += [f"{name} is stopped" for name in faults.stopped]
+    for d in faults.drops:
+        lines.append(
+            f"{d.node} drops {d.what.value}{f' port {d.port}' if d.port else ''}{f' in {d.plane}' if d.plane else ''}"
+        )
+    return lines
+
+
+def _say_cables(verb: str, cables: tuple[Cable, ...], line: str, *, as_json: bool) -> None:
+    links = [c.link for c in cables]
+    text = f"{verb}: {', '.join(links)}" if links else f"{line}: nothing to do"
+    _say({verb: links}, text, as_json=as_json)
+
+
+def _say(value: object, text: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        console().print(text)

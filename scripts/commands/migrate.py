@@ -1,0 +1,261 @@
+"""`extranet cutover`, `retire`, `gate explain` and `status`: units on their way."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json
+
+if TYPE_CHECKING:
+    from migration.cutover import UnitReport
+    from migration.gates import Verdict
+    from migration.status import StatusReport
+
+Units = Annotated[list[str], typer.Argument(help="Units, each `network@site` (ids or Chinese names).")]
+gate_app = typer.Typer(no_args_is_help=True)
+EXIT_GOOD, EXIT_FAILED, EXIT_REFUSED, EXIT_UNKNOWN = 0, 1, 3, 4
+STATES = ("surveyed", "planned", "provisioned", "proven", "cut_over", "soaked", "drained", "shut", "removed")
+MARKS = dict(zip(STATES, "·○◔◑◕●▼■✓", strict=True))
+
+
+@boundary
+def cutover(
+    units: Units,
+    county: CountyDir = HERE,
+    *,
+    back: Annotated[bool, typer.Option("--back", help="Take a cutover back: the old path carries the unit again.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move units onto the extranet: withhold the old path by a timer on the device, prove every need, keep or go back.
+
+    The unit at the county centre goes first in each network. Exit 0 kept, 1 went back, 3 refused, 4 not known.
+    """
+    from migration import cutover as stage  # noqa: PLC0415 - keeps --help quick
+    from migration.campaign import open_campaign  # noqa: PLC0415
+
+    campaign = open_campaign(county)
+    wanted = campaign.find_units(units)
+    progress = Progress(quiet=as_json)
+    if back:
+        reports = [
+            stage.give_back(campaign, unit, apply=yes, say=progress.say, on_progress=progress.tick) for unit in wanted
+        ]
+    else:
+        reports = stage.cutover(campaign, wanted, apply=yes, say=progress.say, on_progress=progress.tick)
+    finish(reports, [u.id for u in wanted], campaign.target, applied=yes, as_json=as_json)
+
+
+@boundary
+def retire(  # noqa: PLR0913 - each option is another wish of the operator
+    units: Units,
+    county: CountyDir = HERE,
+    until: Annotated[str, typer.Option(help="How far: drained, shut or removed.")] = "removed",
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the soak and the hold when only they are missing.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the last stage back.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Retire units' old links in stages: drain, shut, hold, remove. Each is undoable until the last.
+
+    Refused with exit 3 and the reasons, station by station, without fresh evidence for everybody who used the old
+    link: run `extranet verify` first. Exit 0 done, 1 went back, 3 refused, 4 not known.
+    """
+    from inventory.errors import ExtranetError  # noqa: PLC0415 - keeps --help quick
+    from migration import retire as stage  # noqa: PLC0415
+    from migration.campaign import open_campaign  # noqa: PLC0415
+
+    if until not in {"drained", "shut", "removed"}:
+        raise ExtranetError(f"--until: expected drained, shut or removed, found {until!r}; choose one of them")
+    campaign = open_campaign(county)
+    wanted = campaign.find_units(units)
+    progress = Progress(quiet=as_json)
+    if undo:
+        reports = [stage.undo(campaign, u, apply=yes, say=progress.say, on_progress=progress.tick) for u in wanted]
+    else:
+        reports = stage.retire(
+            campaign,
+            wanted,
+            apply=yes,
+            until=until,  # type: ignore[arg-type] - checked above
+            wait=wait,
+            say=progress.say,
+            on_progress=progress.tick,
+        )
+    finish(reports, [u.id for u in wanted], campaign.target, applied=yes, as_json=as_json)
+
+
+def finish(reports: list[UnitReport], wanted: list[str], target: str, *, applied: bool, as_json: bool) -> None:
+    """Print what happened to each unit and leave with the exit code of the worst."""
+    left = [unit for unit in wanted if unit not in {r.unit for r in reports}]
+    if as_json:
+        print_json({"target": target, "done": applied, "units": [r.as_json() for r in reports], "not_tried": left})
+    else:
+        for report in reports:
+            show_unit(report, applied=applied)
+        if left:
+            console().print(f"not tried: {', '.join(left)}")
+        if not applied:
+            console().print(f"{target}: nothing was changed - add --yes to do it")
+    raise typer.Exit(max((_code(r) for r in reports), default=EXIT_FAILED))
+
+
+def _code(report: UnitReport) -> int:
+    if not report.verdict.allowed:
+        return EXIT_REFUSED
+    if report.ended is None:
+        return EXIT_GOOD
+    return {"done": EXIT_GOOD, "undone": EXIT_FAILED, "failed": EXIT_UNKNOWN}[report.ended.ending]
+
+
+def show_unit(report: UnitReport, *, applied: bool) -> None:
+    """Print one unit's report."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    out = console()
+    if report.ended is not None and not report.ended.ok:
+        word = "went back" if report.ended.ending == "undone" else "outcome not known"
+        out.print(f"[red]✗ {report.unit}[/]: {word}, now {report.state}")
+        for why in report.ended.reasons[:12]:
+            out.print(f"    {escape(why)}")
+    if not report.verdict.allowed:
+        show_verdict(report.verdict)
+        out.print(f"  {report.unit} stays {report.state}")
+    elif report.ended is None or report.ended.ok:
+        out.print(f"[green]✓ {report.unit}[/]: {report.state if applied else 'allowed'}")
+    if not applied:
+        for device, lines in report.changes.items():
+            out.print(f"    {device}: {escape('; '.join(lines.split(chr(10))).strip('; '))}")
+
+
+def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:
+    """Print a verdict with its reasons by station."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    out = console()
+    if verdict.allowed:
+        out.print(f"[green]allowed[/] {verdict.gate} {verdict.unit or ''}")
+        return
+    out.print(f"[red]refused[/] {verdict.gate} {verdict.unit or ''}: {len(verdict.reasons)} reasons")
+    general = [r for r in verdict.reasons if not r.station]
+    by_station: dict[str, list[str]] = {}
+    for reason in verdict.reasons:
+        if reason.station:
+            by_station.setdefault(reason.station, []).append(f"{reason.service}: {reason.why}")
+    for reason in general[:limit]:
+        out.print(f"    {escape(reason.why)}")
+    if len(general) > limit:
+        out.print(f"    ... and {len(general) - limit} more")
+    for station, lines in list(by_station.items())[:limit]:
+        out.print(f"    {station}: {escape(lines[0])}" + (f" (+{len(lines) - 1} more)" if len(lines) > 1 else ""))
+    if len(by_station) > limit:
+        out.print(f"    ... and {len(by_station) - limit} more stations (--json lists all)")
+
+
+@gate_app.callback()
+def gate_group() -> None:
+    """Why a step would be allowed or refused."""
+
+
+@gate_app.command()
+@boundary
+def explain(
+    unit: Annotated[str, typer.Argument(help="The unit, `network@site`.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a unit's next step would be allowed now, with every reason by station. Exit 0 allowed, 3 refused."""
+    from migration.campaign import open_campaign  # noqa: PLC0415 - keeps --help quick
+    from migration.gates import judge_cutover  # noqa: PLC0415
+    from migration.measuring import read_situation  # noqa: PLC0415
+    from migration.retire import judge  # noqa: PLC0415
+    from migration.units import UnitState, devices_under  # noqa: PLC0415
+
+    campaign = open_campaign(county)
+    found = campaign.find_unit(unit)
+    situation = read_situation(campaign, devices_under(campaign.county, found))
+    if situation.record(found.id).state.reached(UnitState.CUT_OVER):
+        verdict = judge(campaign, found)[2]
+    else:
+        verdict = judge_cutover(found.id, situation)
+    if as_json:
+        print_json(verdict.model_dump(mode="json"))
+    else:
+        show_verdict(verdict, limit=1000)
+    raise typer.Exit(EXIT_GOOD if verdict.allowed else EXIT_REFUSED)
+
+
+@boundary
+def status(
+    county: CountyDir = HERE,
+    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Judge the dates as of this day.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show where every unit stands, by town and network, and the coverage of villages against the dates."""
+    from addressing.planfile import plan_path  # noqa: PLC0415 - keeps --help quick
+    from migration.campaign import open_campaign  # noqa: PLC0415
+    from migration.evidence import collect_evidence  # noqa: PLC0415
+    from migration.status import report  # noqa: PLC0415
+    from migration.units import fold  # noqa: PLC0415
+
+    campaign = open_campaign(county)
+    has_ledger = (campaign.folder / "ledger.sqlite").exists()
+    events = campaign.ledger_for_reading().events() if has_ledger else ()
+    found = report(
+        campaign.county,
+        fold(events, campaign.county),
+        plan_exists=plan_path(campaign.folder).exists(),
+        evidence=collect_evidence(campaign.folder, events),
+        today=as_of.date() if as_of else date.today(),
+    )
+    if as_json:
+        print_json({"target": campaign.target_or_none(), "scope": campaign.scope_or_none(), **found.model_dump(mode="json")})
+        return
+    show_status(found, campaign.target_or_none() or "no lab and no access.yaml", campaign.scope_or_none() or "the whole county")
+
+
+def show_status(found: StatusReport, target: str, scope: str) -> None:
+    """Print the table of towns by networks, and the dates."""
+    from rich.table import Table  # noqa: PLC0415
+
+    out = console()
+    out.print(f"[bold]{found.name}[/] as of {found.today} - {target}, {scope}")
+    networks = list(dict.fromkeys(c.network for t in found.towns for c in t.cells))
+    table = Table("town", *networks, box=None, pad_edge=False, header_style="bold")
+    for town in found.towns:
+        cells = {c.network: c for c in town.cells}
+        row = []
+        for network in networks:
+            cell = cells.get(network)
+            if cell is None:
+                row.append("")
+                continue
+            marks = "".join(MARKS[s.value] * n for s, n in cell.states.items())
+            row.append(f"{marks} {cell.reached.value}")
+        table.add_row(town.name.removesuffix("便民服务中心"), *row)
+    out.print(table)
+    out.print("  ".join(f"{mark} {state}" for state, mark in MARKS.items()), style="dim")
+    out.print("units: " + ", ".join(f"{n} {state.value}" for state, n in found.states.items()))
+    cover = found.coverage
+    bar = round(cover.share * 30)
+    out.print(f"central villages covered: {cover.covered}/{cover.total} {'█' * bar}{'░' * (30 - bar)} {cover.share:.0%}")
+    for target_ in cover.targets:
+        if target_.met:
+            word = "[green]met[/]"
+        elif target_.late:
+            word = f"[red]late by {-target_.days_left} days[/], {target_.lacking} villages short"
+        else:
+            word = f"{target_.days_left} days left, {target_.lacking} villages to go"
+        out.print(f"  {target_.share:.0%} by {target_.by}: {word}")
+        if target_.late:
+            who = list(target_.waiting_for.items())
+            out.print("    waiting for: " + "、".join(f"{title}({n})" for title, n in who[:8]) + (" …" if len(who) > 8 else ""))  # noqa: PLR2004
+    for unit in found.units:
+        if unit.note:
+            out.print(f"[yellow]{unit.unit}[/]: {unit.note}")
