@@ -543,7 +543,7 @@ def _make_engine(path: Path, *, readonly: bool) -> sa.Engine:
     if empty:
         engine = sa.create_engine("sqlite://", poolclass=StaticPool)
     elif readonly:
-        url = URL.create("sqlite", database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+        url = URL.create("sqlite", database=f"file:{path}", query=_readonly_query(path))
         engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
     else:
         engine = sa.create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_S})
@@ -564,6 +564,15 @@ def _make_engine(path: Path, *, readonly: bool) -> sa.Engine:
         with engine.begin() as connection:
             _make_tables(connection)
     return engine
+
+
+def _readonly_query(path: Path) -> dict[str, str]:
+    query = {"mode": "ro", "uri": "true"}
+    log = path.with_name(f"{path.name}-wal")
+    # On a read-only disk SQLite cannot make its shared memory; without a log to read it need not.
+    if not os.access(path.parent, os.W_OK) and not (log.exists() and log.stat().st_size):
+        query["immutable"] = "1"
+    return query
 
 
 def _make_tables(connection: sa.Connection) -> None:

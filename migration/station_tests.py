@@ -1,1 +1,235 @@
-"""A pytest plugin: one test for each check of a county's stations (`pytest --extranet-county DIR`)."""
+"""A pytest plugin for a county's CI: one test for each check of each station, measured from the station over SSH.
+
+`pytest --extranet-county DIR` collects `STATION::PLANE-SERVICE-FAMILY` (what is blocked: `PLANE-!SERVICE-FAMILY`). The
+first test of a station measures all of its selected tests in one session, by pytest-testinfra. What fails
+or is unknown fails, and a run that measured nothing fails. Without the option nothing is imported and nothing changes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from inventory.access import Access
+    from inventory.model import County
+    from migration.matrix import Matrix
+    from nornir_tasks.stations.hops import HopBook
+    from nornir_tasks.stations.model import Check, Result
+
+_COUNTY, _STATIONS = "extranet_county", "extranet_stations"
+_PROPERTY = "extranet_check"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the two options."""
+    group = parser.getgroup("extranet", "checks from a county's service stations")
+    group.addoption("--extranet-county", metavar="DIR", help="measure every check of this county from its stations")
+    group.addoption("--extranet-stations", metavar="ID,…", help="only these stations")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take part only when a county is named."""
+    folder = config.getoption(_COUNTY)
+    if folder is None:
+        if config.getoption(_STATIONS) is not None:
+            raise pytest.UsageError("--extranet-stations: of which county? add --extranet-county DIR")
+        return
+    if not config.pluginmanager.hasplugin("xdist"):
+        config.addinivalue_line("markers", "xdist_group(name): checks of one station run in one worker")
+    config.pluginmanager.register(StationTests(config, Path(folder).resolve()), "extranet_station_tests")
+
+
+class StationTests:
+    """One run against one county."""
+
+    def __init__(self, config: pytest.Config, folder: Path) -> None:
+        from inventory.errors import ExtranetError
+        from migration.campaign import open_campaign
+
+        self.config, self.folder = config, folder
+        try:
+            campaign = open_campaign(folder)
+            self.access: Access = campaign.access
+            self.county: County = campaign.county
+            names = config.getoption(_STATIONS)
+            self.matrix: Matrix = campaign.matrix
+            if names is not None:
+                self.matrix = self.matrix.for_stations(n.strip() for n in names.split(",") if n.strip())
+        except ExtranetError as error:
+            raise pytest.UsageError(str(error)) from error
+        self.results: dict[str, Result] = {}
+        self.reported = 0
+        self._collect_county()
+        if config.getoption("dist", "no") == "load":
+            config.option.dist = "loadscope"  # a station's tests go to one worker, so that it is asked once
+
+    def _collect_county(self) -> None:
+        """Collect the county's folder: alone, or beside what else was asked for; a station's name may stand alone."""
+        if self.config.args_source is not pytest.Config.ArgsSource.ARGS:
+            self.config.args[:] = [str(self.folder)]
+            return
+        stations = set(self.matrix.stations)
+        args = [f"{self.folder}::{a}" if a.split("::")[0] in stations else a for a in self.config.args]
+        if not any(Path(a.split("::")[0]).resolve() == self.folder for a in args):
+            args.append(str(self.folder))
+        self.config.args[:] = args
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """Collect the county's folder as its stations."""
+        if path.resolve() != self.folder:
+            return None
+        found: pytest.Collector = CountyCollector.from_parent(parent, path=path, tests=self)
+        return found
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what was measured; with xdist the reports of all workers pass here."""
+        if report.when == "call" and any(name == _PROPERTY for name, _ in report.user_properties):
+            self.reported += 1
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail a run that measured nothing, whatever else passed in it."""
+        if hasattr(session.config, "workerinput") or session.config.getoption("collectonly"):
+            return
+        if not self.reported and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def result_of(self, item: CheckItem) -> Result:
+        """Return a check's result; the first of a station measures all of that station that was selected."""
+        if item.check.id not in self.results:
+            batch = [
+                i.check
+                for i in item.session.items
+                if isinstance(i, CheckItem) and i.check.station == item.check.station
+            ]
+            for found in measure_through_testinfra(batch, self.county, self.access, self.matrix.hops):
+                self.results[found.check.id] = found
+        return self.results[item.check.id]
+
+
+class CountyCollector(pytest.Directory):
+    """A county's folder: its stations."""
+
+    def __init__(self, *, tests: StationTests, **kwargs: Any) -> None:
+        self.tests = tests
+        super().__init__(**kwargs)
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """Yield the stations that have checks, in the matrix's order."""
+        for station in dict.fromkeys(c.station for c in self.tests.matrix.checks):
+            yield StationCollector.from_parent(self, name=station, nodeid=station, tests=self.tests)
+
+
+class StationCollector(pytest.Collector):
+    """A station: its checks."""
+
+    def __init__(self, *, tests: StationTests, **kwargs: Any) -> None:
+        self.tests = tests
+        super().__init__(**kwargs)
+        self.add_marker(pytest.mark.xdist_group(self.name))
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield one test a check."""
+        for check in self.tests.matrix.checks:
+            if check.station == self.name:
+                mark = "!" if check.expect == "blocked" else ""
+                name = f"{check.plane}-{mark}{check.service}-{check.family.value}"
+                yield CheckItem.from_parent(self, name=name, check=check, tests=self.tests)
+
+
+class CheckFailed(AssertionError):  # noqa: N818 - what pytest shows is a failure, as of an assert
+    """A check that did not pass: failed or unknown."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        super().__init__(result.why)
+
+
+class CheckItem(pytest.Item):
+    """One check."""
+
+    def __init__(self, *, check: Check, tests: StationTests, **kwargs: Any) -> None:
+        self.check, self.tests = check, tests
+        super().__init__(**kwargs)
+
+    def runtest(self) -> None:
+        """Pass only what was measured and passed."""
+        import json
+
+        from nornir_tasks.stations.model import Outcome
+
+        result = self.tests.result_of(self)
+        self.user_properties += [
+            (_PROPERTY, self.check.id),
+            ("outcome", result.outcome.value),
+            ("at", f"{result.at:.3f}"),
+            ("ms", f"{result.ms:.1f}"),
+            ("path", " → ".join(result.hops)),
+            ("raw", json.dumps(result.raw, ensure_ascii=True, sort_keys=True)),
+        ]
+        if result.outcome is not Outcome.PASSED:
+            raise CheckFailed(result)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Show why, and all that was found on the way up; a traceback only for what is no finding."""
+        error = excinfo.value
+        if not isinstance(error, CheckFailed):
+            return super().repr_failure(excinfo, style)
+        result = error.result
+        lines = [f"{result.outcome.value}: {result.why}", f"from {self.check.station}, leg {self.check.interface}"]
+        lines += [f"  {f.outcome.value:8}{f.aspect}: {f.detail}" for f in result.findings]
+        if result.hops:
+            lines.append(f"  path    {' → '.join(result.hops)}")
+        return "\n".join(lines)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Say where a check stands: in the county's services."""
+        return self.path / "services.csv", None, f"{self.check.station}: {self.name}"
+
+
+def measure_through_testinfra(checks: Sequence[Check], county: County, access: Access, hops: HopBook) -> list[Result]:
+    """Measure one station's checks in one testinfra session: the same agent, sent inside the command."""
+    from nornir_tasks.stations import collect
+
+    station = checks[0].station
+    try:
+        address = access.addresses.get(station)
+        if address is None:
+            raise collect.no_address(station)
+        request, nonce = collect.build_request(checks, access, county, collect.DEADLINE_S)
+        began = time.time()
+        text = _run_on(station, address, access, collect.build_command(request))
+        return collect.read_results(checks, text, nonce=nonce, hops=hops, county=county, window=(began, time.time()))
+    except collect.StationUnmeasuredError as error:
+        return collect.unmeasured(checks, error.aspect, error.why, at=time.time())
+    except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
+        words = f"measuring {station} - expected done, found {type(error).__name__}: {str(error)[:200]}"
+        return collect.unmeasured(checks, "agent", words, at=time.time())
+
+
+def _run_on(station: str, address: str, access: Access, command: str) -> str:
+    """Run a command through testinfra's ssh backend and return what it printed."""
+    import testinfra
+
+    from nornir_tasks.stations import collect
+    from nornir_tasks.stations.agent import SENTINEL
+
+    with tempfile.TemporaryDirectory(prefix="extranet-ssh-") as folder:
+        config = Path(folder) / "config"
+        config.write_text(collect.ssh_config(access, station, address), "utf-8")
+        host = testinfra.get_host(f"ssh://{station}", ssh_config=str(config), controlpersist=0)
+        try:
+            done = host.run(command)
+        except RuntimeError as error:  # testinfra's word for ssh's own exit 255
+            done = error.args[0] if error.args and hasattr(error.args[0], "stderr") else None
+            if done is None:
+                raise
+    if SENTINEL not in done.stdout:
+        raise collect.StationUnmeasuredError("ssh", collect.explain_exit(done.rc, done.stderr))
+    return str(done.stdout)

@@ -294,7 +294,25 @@ class _Run:
         if ended.reasons:
             self._go_back(attempt, f"{len(ended.reasons)} checks stand against it, first {ended.reasons[0]}")
             return
+        if attempt.step is Step.CUTOVER:
+            self._record_proof(attempt)
         self._confirm(attempt)
+
+    def _record_proof(self, attempt: Attempt) -> None:
+        """Write down that a unit is proven: everything passed while its old path was withheld."""
+        self.campaign.ledger.append(
+            Kind.OUTCOME,
+            f"{self.key(attempt)}/proven",
+            outcome_body(
+                Step.PROVE,
+                result="done",
+                state=UnitState.PROVEN,
+                devices={},
+                reason="every check passed with the old path withheld",
+                evidence=self.ended[attempt.name].evidence,
+            ),
+            unit=attempt.units[0],
+        )
 
     def _confirm(self, attempt: Attempt) -> None:
         """Confirm the newest phase first: should we vanish in between, the old path returns beside the new one."""

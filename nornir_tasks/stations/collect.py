@@ -99,6 +99,11 @@ class StationUnmeasuredError(Exception):
         super().__init__(f"{aspect}: {why}")
 
 
+def no_address(station: str) -> StationUnmeasuredError:
+    """Return the error for a station that nobody said how to reach."""
+    return StationUnmeasuredError("ssh", f"address of {station} - expected one in the access file, found none")
+
+
 @dataclass
 class _Measuring:
     """What all stations of a run share."""
@@ -148,9 +153,7 @@ class _Measuring:
         try:
             address = self.access.addresses.get(station)
             if address is None:
-                raise StationUnmeasuredError(
-                    "ssh", f"management address of {station} - expected one, found none in the access file"
-                )
+                raise no_address(station)
             request, nonce = build_request(checks, self.access, self.county, deadline_s)
             began = time.time()
             text = _talk(ssh_command(self.access, address), build_script(request), deadline_s)
@@ -179,8 +182,8 @@ def unmeasured(checks: Iterable[Check], aspect: str, why: str, *, at: float) -> 
 # --- the way there ---
 
 
-def ssh_command(access: Access, address: str) -> list[str]:
-    """Return the command line of one session: keys only, known host keys only, nothing that waits for a person."""
+def ssh_options(access: Access) -> dict[str, str]:
+    """Return OpenSSH options: known host keys only, nothing that waits for a person or outlives the session."""
     options = {
         "BatchMode": "yes",
         "StrictHostKeyChecking": "yes",
@@ -195,13 +198,23 @@ def ssh_command(access: Access, address: str) -> list[str]:
         "ForwardX11": "no",
         "LogLevel": "ERROR",
     }
+    if access.identity_file:
+        options |= {"IdentityFile": access.identity_file, "IdentitiesOnly": "yes"}
+    return options
+
+
+def ssh_config(access: Access, name: str, address: str) -> str:
+    """Return the same as a configuration file, in which `name` is the station."""
+    lines = [f"Host {name}", f"HostName {address}", f"User {access.user}", f"Port {access.port}"]
+    return "\n".join([*lines, *(f'{option} "{value}"' for option, value in ssh_options(access).items())]) + "\n"
+
+
+def ssh_command(access: Access, address: str) -> list[str]:
+    """Return the command line of one session."""
     command = ["ssh", "-T", "-p", str(access.port)]
     if access.target == "lab":
         command += ["-F", "none"]  # in the field the operator's own file may name a jump host
-    if access.identity_file:
-        options["IdentitiesOnly"] = "yes"
-        command += ["-i", access.identity_file]
-    for name, value in options.items():
+    for name, value in ssh_options(access).items():
         command += ["-o", f"{name}={value}"]
     return [*command, f"{access.user}@{address}", "exec python3 -I -S -"]
 

@@ -20,24 +20,27 @@ def group() -> None:
 @boundary
 def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
     """Recompute the chain: find any event altered, removed, reordered or forged. Exit 0 whole, 1 broken."""
-    from migration.campaign import open_ledger  # noqa: PLC0415 - keeps --help quick
+    from inventory.errors import CheckFailedError  # noqa: PLC0415 - keeps --help quick
+    from migration.campaign import open_ledger  # noqa: PLC0415
 
     ledger = open_ledger(county)
     breaks = ledger.verify()
     head = ledger.head()
+    if not breaks and not head.seq:
+        raise CheckFailedError(f"{ledger.where}: no event yet - there is nothing to verify")
     if as_json:
         body = {
             "whole": not breaks,
-            "events": head.seq if head else 0,
-            "head": head.hash if head else None,
+            "events": head.seq,
+            "head": head.hash,
             "breaks": [b.model_dump(mode="json") for b in breaks],
         }
         print_json(body)
     else:
         for found in breaks:
-            console().print(f"[red]broken[/] at event {found.seq}: {found.what}", markup=True)
+            console().print(f"[red]broken[/] at event {found.seq} ({found.kind}): {found.what}")
         if not breaks:
-            console().print(f"[green]whole[/]: {head.seq if head else 0} events, head {head.hash[:16] if head else '-'}")
+            console().print(f"[green]whole[/]: {head.seq} events, head {head.hash[:16]}")
     raise typer.Exit(1 if breaks else 0)
 
 
@@ -53,7 +56,7 @@ def show(
     """List the newest events."""
     from migration.campaign import open_ledger  # noqa: PLC0415 - keeps --help quick
 
-    events = [e for e in open_ledger(county).events() if unit is None or e.unit == unit][-last:]
+    events = [e for e in open_ledger(county).events(all_targets=True) if unit is None or e.unit == unit][-last:]
     if as_json:
         print_json([e.model_dump(mode="json") for e in events])
         return
