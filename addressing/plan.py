@@ -97,9 +97,13 @@ class _Maker:
         old = self.before.get(record_id)
         if old is not None and old.prefix != str(prefix):
             raise PlanMismatchError(record_id, old.prefix, str(prefix))
-        self.records[record_id] = Record(id=record_id, kind=kind, name=name, parent=parent, prefix=str(prefix), slot=slot)
+        self.records[record_id] = Record(
+            id=record_id, kind=kind, name=name, parent=parent, prefix=str(prefix), slot=slot
+        )
 
-    def _slots(self, wanted: Iterable[str], kind: Kind, parent: str | None, order: Iterator[int], pool: str) -> dict[str, int]:
+    def _slots(
+        self, wanted: Iterable[str], kind: Kind, parent: str | None, order: Iterator[int], pool: str
+    ) -> dict[str, int]:
         """Bind each identity to a slot: kept from before (quarantined ones too), else the next free in `order`."""
         wanted = list(wanted)
         kept = {
@@ -115,14 +119,18 @@ class _Maker:
                 continue
             slot = next((s for s in order if s not in taken), None)
             if slot is None:
-                raise PoolTooSmallError(pool, f"no slot left for {identity}", "ask for a larger block or widen the field")
+                raise PoolTooSmallError(
+                    pool, f"no slot left for {identity}", "ask for a larger block or widen the field"
+                )
             taken.add(slot)
             out[identity] = slot
         return out
 
     def _plan_fields(self) -> None:
         pool = self.policy.pool
-        towns = sorted((s for s in self.county.sites if s.site_class is SiteClass.TOWN), key=lambda s: (s.division_code, s.id))
+        towns = sorted(
+            (s for s in self.county.sites if s.site_class is SiteClass.TOWN), key=lambda s: (s.division_code, s.id)
+        )
         # One slot a town in all planes: a filter on the town field alone then means the town.
         town_slots = self._town_slots([t.id for t in towns])
         planes_of: dict[str, set[str]] = {}
@@ -132,12 +140,16 @@ class _Maker:
             plane_net = child6(pool, PLANE_BITS, plane.slot)
             self._add(f"plane:{plane.id}", "plane", plane.name, "pool", plane_net, plane.slot)
             for town_id in [self.county.county_site.id, *(t.id for t in towns)]:
-                self._plan_town(plane.id, plane_net, town_id, town_slots.get(town_id, 0), planes_of.get(plane.id, set()))
+                self._plan_town(
+                    plane.id, plane_net, town_id, town_slots.get(town_id, 0), planes_of.get(plane.id, set())
+                )
 
     def _town_slots(self, towns: list[str]) -> dict[str, int]:
         """Slot 0 is the county centre; a town's slot is the same in every plane."""
         kept = {
-            r.id.removeprefix("town:").split("@")[0]: r.slot for r in self.before.values() if r.kind == "town" and r.slot
+            r.id.removeprefix("town:").split("@")[0]: r.slot
+            for r in self.before.values()
+            if r.kind == "town" and r.slot
         }
         taken = set(kept.values()) | {0}
         order = (center_slot(i, TOWN_BITS) for i in range(1, 1 << TOWN_BITS))
@@ -158,14 +170,17 @@ class _Maker:
         town_net = child6(plane_net, TOWN_BITS, slot)
         self._add(f"town:{town}@{plane}", "town", site.name, f"plane:{plane}", town_net, slot)
         villages = sorted(
-            (s for s in self.county.children(town) if s.site_class is SiteClass.VILLAGE), key=lambda s: (s.division_code, s.id)
+            (s for s in self.county.children(town) if s.site_class is SiteClass.VILLAGE),
+            key=lambda s: (s.division_code, s.id),
         )
         slots = self._site_slots(town, [v.id for v in villages])
         for one in [site, *villages]:
             if one.id not in sites_with_lan:
                 continue
             site_net = child6(town_net, SITE_BITS, slots.get(one.id, 0))
-            self._add(f"site:{one.id}@{plane}", "site", one.name, f"town:{town}@{plane}", site_net, slots.get(one.id, 0))
+            self._add(
+                f"site:{one.id}@{plane}", "site", one.name, f"town:{town}@{plane}", site_net, slots.get(one.id, 0)
+            )
             lan = IPv6Network((site_net.network_address, 64))
             self._add(f"lan:{one.id}@{plane}", "lan", one.name, f"site:{one.id}@{plane}", lan)
 
@@ -197,7 +212,9 @@ class _Maker:
         slots = self._slots((f"loopback:{d}" for d in routers), "loopback", None, iter(range(1, LINK_SLOTS)), "pool")
         for identity, slot in slots.items():
             name = self.county.device_by_id[identity.removeprefix("loopback:")].name
-            self._add(identity, "loopback", name, "infra", IPv6Network((int(loopbacks.network_address) + slot, 128)), slot)
+            self._add(
+                identity, "loopback", name, "infra", IPv6Network((int(loopbacks.network_address) + slot, 128)), slot
+            )
         order = iter(range(1, LINK_SLOTS))
         wanted = [f"link:{ln.circuit}@{ln.plane}" for ln in self.topology.links if ln.network == EXTRANET]
         wanted_pins = [f"hairpin:{h.device}@{h.plane}" for h in self.topology.hairpins]
@@ -225,7 +242,9 @@ class _Maker:
             (s for s in self.county.sites if s.id not in declared and f"{s.id}/{public}" in lans),
             key=lambda s: (s.division_code, s.id),
         )
-        given = self._given4("lan4", [f"lan4:{s.id}@{public}" for s in open_sites], self.policy.ipv4_pool, 27, busy, "ipv4_pool")
+        given = self._given4(
+            "lan4", [f"lan4:{s.id}@{public}" for s in open_sites], self.policy.ipv4_pool, 27, busy, "ipv4_pool"
+        )
         for site_id, net in declared.items():
             self._add(f"lan4:{site_id}@{public}", "lan4", self.county.site_by_id[site_id].name, "ipv4_pool", net)
         for identity, net in given.items():
@@ -233,7 +252,13 @@ class _Maker:
             self._add(identity, "lan4", self.county.site_by_id[site_id].name, "ipv4_pool", net)
         for lan in self.topology.lans:
             if lan.plane == shared:
-                self._add(f"lan4:{lan.site}@{shared}", "lan4", self.county.site_by_id[lan.site].name, "ipv4_pool", self.policy.shared_ipv4)
+                self._add(
+                    f"lan4:{lan.site}@{shared}",
+                    "lan4",
+                    self.county.site_by_id[lan.site].name,
+                    "ipv4_pool",
+                    self.policy.shared_ipv4,
+                )
         circuits = [c for c in self.county.circuits if c.network == EXTRANET]
         fixed = {f"link4:{c.id}": c.wan_prefix for c in circuits if c.wan_prefix}
         wanted = sorted(f"link4:{c.id}" for c in circuits if not c.wan_prefix)

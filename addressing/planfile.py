@@ -62,4 +62,6 @@ def read_plan(path: Path) -> AddressPlan:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise PlanFileError(path, f"not a plan ({where}: {first['msg']})", "restore it from your version control") from error
+        raise PlanFileError(
+            path, f"not a plan ({where}: {first['msg']})", "restore it from your version control"
+        ) from error

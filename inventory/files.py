@@ -13,7 +13,9 @@ class WriteError(ExtranetError):
     """A file could not be written; what was there before still is."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"{path}: cannot be written ({error.strerror}); make room or correct permissions, then run again")
+        super().__init__(
+            f"{path}: cannot be written ({error.strerror}); make room or correct permissions, then run again"
+        )
 
 
 def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:

@@ -146,7 +146,9 @@ def load_county(folder: Path) -> County:
     reader = _Reader(folder)
     county = reader.read()
     if reader.problems or county is None:
-        raise InputProblemsError(sorted(set(reader.problems), key=lambda p: (p.file, p.sheet or "", p.row or 0, p.column or "")))
+        raise InputProblemsError(
+            sorted(set(reader.problems), key=lambda p: (p.file, p.sheet or "", p.row or 0, p.column or ""))
+        )
     return county
 
 
@@ -197,7 +199,10 @@ class _Reader:
             return None
         if not (self.folder / "county.yaml").exists():
             self._note(
-                "county.yaml", None, None, f"not a county's folder ({self.folder})",
+                "county.yaml",
+                None,
+                None,
+                f"not a county's folder ({self.folder})",
                 "name one with --county DIR, or change into it",
             )
             return None
@@ -221,17 +226,27 @@ class _Reader:
         try:
             data = yaml.safe_load(path.read_text("utf-8-sig"))
         except FileNotFoundError:
-            self._note(name, None, None, "expected this file, found none", f"make {name}; the sample county has one to copy")
+            self._note(
+                name, None, None, "expected this file, found none", f"make {name}; the sample county has one to copy"
+            )
             return None
         except (OSError, UnicodeDecodeError) as error:
             self._note(name, None, None, f"cannot be read ({error})", "save it as UTF-8 text")
             return None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            self._note(name, mark.line + 1 if mark else None, None, f"not YAML ({getattr(error, 'problem', error)})", "correct it")
+            self._note(
+                name,
+                mark.line + 1 if mark else None,
+                None,
+                f"not YAML ({getattr(error, 'problem', error)})",
+                "correct it",
+            )
             return None
         if not isinstance(data, dict):
-            self._note(name, None, None, "expected `key: value` lines, found something else", "see the sample county's file")
+            self._note(
+                name, None, None, "expected `key: value` lines, found something else", "see the sample county's file"
+            )
             return None
         try:
             return model.model_validate(data)
@@ -279,7 +294,9 @@ class _Reader:
     def _turn_away(self, rows: list[Row]) -> tuple[list[Row], tuple[RefusedNetwork, ...]]:
         """Apply the scope guard: classified networks leave the inventory here and are never seen again."""
         refused = tuple(
-            RefusedNetwork(id=r.values["id"], name=r.values["name"], row=r.number) for r in rows if r.values["classified"]
+            RefusedNetwork(id=r.values["id"], name=r.values["name"], row=r.number)
+            for r in rows
+            if r.values["classified"]
         )
         kept = [r for r in rows if not r.values["classified"]]
         for row in kept:
@@ -343,7 +360,11 @@ class _Reader:
         owner = row.values["network"]
         if owner in {r.id for r in self.refused}:
             self._at(
-                table, row, "network", "belongs to a network marked classified, which is refused", "remove this row from the survey"
+                table,
+                row,
+                "network",
+                "belongs to a network marked classified, which is refused",
+                "remove this row from the survey",
             )
         elif owner != EXTRANET and owner is not None:
             self._refer(table, row, "network", networks | {EXTRANET}, "network")
@@ -354,14 +375,24 @@ class _Reader:
         counties = [r for r in rows if r.values["class"] == SiteClass.COUNTY]
         if len(counties) != 1 and not any("class" in r.bad for r in rows) and "sites" in self.sources:
             self._note(
-                self.sources["sites"].file, None, "class", f"expected one site of class county, found {len(counties)}", "mark exactly one"
+                self.sources["sites"].file,
+                None,
+                "class",
+                f"expected one site of class county, found {len(counties)}",
+                "mark exactly one",
             )
         codes = Counter(r.values["division_code"] for r in rows)
         expected_parent = {SiteClass.TOWN.value: SiteClass.COUNTY.value, SiteClass.VILLAGE.value: SiteClass.TOWN.value}
         for row in rows:
             v = row.values
             if v["division_code"] and codes[v["division_code"]] > 1:
-                self._at("sites", row, "division_code", f"{v['division_code']} is used by {codes[v['division_code']]} sites", "correct it")
+                self._at(
+                    "sites",
+                    row,
+                    "division_code",
+                    f"{v['division_code']} is used by {codes[v['division_code']]} sites",
+                    "correct it",
+                )
             if v["class"] == SiteClass.COUNTY:
                 if v["parent"]:
                     self._at("sites", row, "parent", f"expected none for the county, found {v['parent']!r}", "clear it")
@@ -373,16 +404,34 @@ class _Reader:
             elif self._refer("sites", row, "parent", known, "site") and v["parent"] in by_id:
                 above, want = by_id[v["parent"]].values["class"], expected_parent[v["class"]]
                 if above is not None and above != want:
-                    self._at("sites", row, "parent", f"expected a {want} above a {v['class']}, found {v['parent']!r} ({above})", "correct it")
+                    self._at(
+                        "sites",
+                        row,
+                        "parent",
+                        f"expected a {want} above a {v['class']}, found {v['parent']!r} ({above})",
+                        "correct it",
+                    )
 
     def _check_device(self, row: Row) -> None:
         v = row.values
         if row.bad & {"role", "network"}:
             return
         if (v["role"] == Role.LEGACY) == (v["network"] == EXTRANET):
-            self._at("devices", row, "role", f"role {v['role']!r} and network {v['network']!r} contradict each other", "legacy routers belong to a legacy network, others to the extranet")
+            self._at(
+                "devices",
+                row,
+                "role",
+                f"role {v['role']!r} and network {v['network']!r} contradict each other",
+                "legacy routers belong to a legacy network, others to the extranet",
+            )
         if v["role"] in {Role.CORE, Role.TOWN} and v["asn"] is None:
-            self._at("devices", row, "asn", f"expected an AS number for a {v['role']} router, found none", "give it one, unique in the county")
+            self._at(
+                "devices",
+                row,
+                "asn",
+                f"expected an AS number for a {v['role']} router, found none",
+                "give it one, unique in the county",
+            )
 
     def _check_circuit(self, row: Row) -> None:
         v = row.values
@@ -399,13 +448,27 @@ class _Reader:
             need, never = {"far_device", "far_port", "lan_prefix"}, {"port", "lan_port", "wan_prefix", "reuses"}
         for column in sorted(need):
             if not v[column]:
-                self._at("circuits", row, column, f"expected a value for this kind of circuit ({v['network']}), found an empty cell", "fill it in")
+                self._at(
+                    "circuits",
+                    row,
+                    column,
+                    f"expected a value for this kind of circuit ({v['network']}), found an empty cell",
+                    "fill it in",
+                )
         for column in sorted(never):
             if v[column]:
-                self._at("circuits", row, column, f"expected nothing for this kind of circuit ({v['network']}), found {str(v[column])!r}", "clear it")
+                self._at(
+                    "circuits",
+                    row,
+                    column,
+                    f"expected nothing for this kind of circuit ({v['network']}), found {str(v[column])!r}",
+                    "clear it",
+                )
         want = 31 if v["network"] == EXTRANET else 30
         if v["wan_prefix"] and v["wan_prefix"].prefixlen != want:
-            self._at("circuits", row, "wan_prefix", f"expected a /{want}, found {v['wan_prefix']}", "correct the length")
+            self._at(
+                "circuits", row, "wan_prefix", f"expected a /{want}, found {v['wan_prefix']}", "correct the length"
+            )
 
     def _check_services(self, rows: dict[str, list[Row]]) -> None:
         kinds = {r.values["kind"] for r in rows["stations"]} | self._ids("stations") | {c.value for c in SiteClass}
@@ -416,9 +479,21 @@ class _Reader:
             self._refer("services", row, "needed_by", kinds, "site class, station kind or station")
             self._refer("services", row, "families", {f.value for f in Family}, "address family")
             if row.values["dns_name"] and names[row.values["dns_name"]] > 1:
-                self._at("services", row, "dns_name", f"{row.values['dns_name']!r} is used by {names[row.values['dns_name']]} services", "give each its own")
+                self._at(
+                    "services",
+                    row,
+                    "dns_name",
+                    f"{row.values['dns_name']!r} is used by {names[row.values['dns_name']]} services",
+                    "give each its own",
+                )
         if "services" in self.sources and not any(r.values["protocol"] == Protocol.DNS for r in rows["services"]):
-            self._note(self.sources["services"].file, None, "protocol", "expected one service of protocol dns, found none", "add the resolver")
+            self._note(
+                self.sources["services"].file,
+                None,
+                "protocol",
+                "expected one service of protocol dns, found none",
+                "add the resolver",
+            )
 
     def _check_hosts(self, rows: dict[str, list[Row]]) -> None:
         taken: dict[tuple[str, str, int], str] = {}
@@ -429,7 +504,13 @@ class _Reader:
                 continue
             key = (row.values["site"], plane, row.values["host"])
             if key in taken and taken[key] != row.values["id"]:
-                self._at(table, row, "host", f"host {key[2]} in {key[0]}/{plane} is already {taken[key]}'s", "choose another number")
+                self._at(
+                    table,
+                    row,
+                    "host",
+                    f"host {key[2]} in {key[0]}/{plane} is already {taken[key]}'s",
+                    "choose another number",
+                )
             taken.setdefault(key, row.values["id"])
 
     def _check_ports(self, rows: list[Row]) -> None:
@@ -445,7 +526,13 @@ class _Reader:
                     continue
                 if (device, port) in taken:
                     first = taken[device, port]
-                    self._at("circuits", row, column, f"port {port!r} of {device} is already used on row {first.number}", "choose another port")
+                    self._at(
+                        "circuits",
+                        row,
+                        column,
+                        f"port {port!r} of {device} is already used on row {first.number}",
+                        "choose another port",
+                    )
                 taken.setdefault((device, port), row)
 
     def _check_reach(self, rows: dict[str, list[Row]]) -> None:
@@ -457,37 +544,72 @@ class _Reader:
             return
         for row in rows["sites"]:
             if row.values["id"] and row.values["id"] not in routers:
-                self._at("sites", row, "id", f"expected an extranet router at {row.values['id']}, found none in devices", "add one to devices")
+                self._at(
+                    "sites",
+                    row,
+                    "id",
+                    f"expected an extranet router at {row.values['id']}, found none in devices",
+                    "add one to devices",
+                )
         if {r.values["circuit"] for r in rows["circuits"]} != self._ids("circuits"):
             return
         for row in rows["devices"]:
             if row.values["role"] in {Role.TOWN, Role.VILLAGE} and row.values["id"] not in up:
-                self._at("devices", row, "id", f"expected an extranet circuit from {row.values['id']} upwards, found none", "add it to circuits")
+                self._at(
+                    "devices",
+                    row,
+                    "id",
+                    f"expected an extranet circuit from {row.values['id']} upwards, found none",
+                    "add it to circuits",
+                )
 
     def _check_policy(self, policy: Policy) -> None:
         name = "policy.yaml"
-        if policy.pool.prefixlen % 4 or not 16 <= policy.pool.prefixlen <= 44:  # noqa: PLR2004 - the bounds are the message
-            self._note(name, None, "pool", f"expected a nibble-aligned /16 to /44, found {policy.pool}", "ask for such a block")
+        if policy.pool.prefixlen % 4 or not 16 <= policy.pool.prefixlen <= 44:
+            self._note(
+                name, None, "pool", f"expected a nibble-aligned /16 to /44, found {policy.pool}", "ask for such a block"
+            )
         for kind in (PlaneKind.PUBLIC, PlaneKind.SHARED):
             count = sum(p.kind is kind for p in policy.planes)
             if count != 1:
-                self._note(name, None, "planes", f"expected one plane of kind {kind}, found {count}", "correct the kinds")
+                self._note(
+                    name, None, "planes", f"expected one plane of kind {kind}, found {count}", "correct the kinds"
+                )
         for field in ("id", "vlan", "slot"):
             counts = Counter(getattr(p, field) for p in policy.planes)
             for value, count in counts.items():
                 if count > 1:
                     self._note(name, None, "planes", f"{field} {value} is used by {count} planes", "give each its own")
         if not policy.shared_ipv4.subnet_of(policy.ipv4_pool):
-            self._note(name, None, "shared_ipv4", f"expected a part of {policy.ipv4_pool}, found {policy.shared_ipv4}", "correct it")
+            self._note(
+                name,
+                None,
+                "shared_ipv4",
+                f"expected a part of {policy.ipv4_pool}, found {policy.shared_ipv4}",
+                "correct it",
+            )
         if policy.ipv4_link_pool.overlaps(policy.ipv4_pool):
-            self._note(name, None, "ipv4_link_pool", f"overlaps ipv4_pool {policy.ipv4_pool}", "choose a separate range")
+            self._note(
+                name, None, "ipv4_link_pool", f"overlaps ipv4_pool {policy.ipv4_pool}", "choose a separate range"
+            )
         for before, after in pairwise(policy.coverage):
             if after.by <= before.by or after.share < before.share:
-                self._note(name, None, "coverage", f"{after.by} ({after.share:.0%}) does not follow {before.by} ({before.share:.0%})", "sort them")
+                self._note(
+                    name,
+                    None,
+                    "coverage",
+                    f"{after.by} ({after.share:.0%}) does not follow {before.by} ({before.share:.0%})",
+                    "sort them",
+                )
 
     def _check_planes(self, rows: dict[str, list[Row]], policy: Policy) -> None:
         planes = {p.id: p for p in policy.planes}
-        for table, column in (("stations", "planes"), ("networks", "plane"), ("servers", "plane"), ("services", "from_planes")):
+        for table, column in (
+            ("stations", "planes"),
+            ("networks", "plane"),
+            ("servers", "plane"),
+            ("services", "from_planes"),
+        ):
             for row in rows[table]:
                 self._refer(table, row, column, planes, "plane (policy.yaml)")
         used: dict[str, str] = {}
@@ -496,9 +618,21 @@ class _Reader:
             if plane is None:
                 continue
             if plane.kind is not PlaneKind.DEDICATED:
-                self._at("networks", row, "plane", f"expected a dedicated plane, found {plane.id!r} ({plane.kind})", "departments get planes of their own")
+                self._at(
+                    "networks",
+                    row,
+                    "plane",
+                    f"expected a dedicated plane, found {plane.id!r} ({plane.kind})",
+                    "departments get planes of their own",
+                )
             if plane.id in used:
-                self._at("networks", row, "plane", f"plane {plane.id!r} is already {used[plane.id]}'s", "give each network its own plane")
+                self._at(
+                    "networks",
+                    row,
+                    "plane",
+                    f"plane {plane.id!r} is already {used[plane.id]}'s",
+                    "give each network its own plane",
+                )
             used.setdefault(plane.id, row.values["id"])
 
     def _check_addresses(self, rows: dict[str, list[Row]], policy: Policy) -> None:
@@ -511,12 +645,30 @@ class _Reader:
                 if net is None:
                     continue
                 if v["network"] in prefixes and not any(net.subnet_of(p) for p in prefixes[v["network"]]):
-                    self._at("circuits", row, column, f"expected a part of {v['network']}'s prefixes, found {net}", "correct it, or add the range to networks")
+                    self._at(
+                        "circuits",
+                        row,
+                        column,
+                        f"expected a part of {v['network']}'s prefixes, found {net}",
+                        "correct it, or add the range to networks",
+                    )
                 if v["network"] == EXTRANET and not net.subnet_of(policy.ipv4_link_pool):
-                    self._at("circuits", row, column, f"expected a part of ipv4_link_pool {policy.ipv4_link_pool}, found {net}", "correct it")
+                    self._at(
+                        "circuits",
+                        row,
+                        column,
+                        f"expected a part of ipv4_link_pool {policy.ipv4_link_pool}, found {net}",
+                        "correct it",
+                    )
                 for other, first in taken.setdefault(v["network"], []):
                     if other.overlaps(net):
-                        self._at("circuits", row, column, f"{net} meets {other} on row {first.number} of the same network", "correct one of them")
+                        self._at(
+                            "circuits",
+                            row,
+                            column,
+                            f"{net} meets {other} on row {first.number} of the same network",
+                            "correct one of them",
+                        )
                 taken[v["network"]].append((net, row))
         lans: list[tuple[IPv4Network, int]] = []
         for row in rows["sites"]:
@@ -524,7 +676,13 @@ class _Reader:
             if net is None:
                 continue
             if not net.subnet_of(policy.ipv4_pool) or net.overlaps(policy.shared_ipv4):
-                self._at("sites", row, "public_ipv4", f"expected a part of ipv4_pool {policy.ipv4_pool} outside shared_ipv4, found {net}", "correct it")
+                self._at(
+                    "sites",
+                    row,
+                    "public_ipv4",
+                    f"expected a part of ipv4_pool {policy.ipv4_pool} outside shared_ipv4, found {net}",
+                    "correct it",
+                )
             for other, number in lans:
                 if other.overlaps(net):
                     self._at("sites", row, "public_ipv4", f"{net} meets {other} on row {number}", "correct one of them")
@@ -559,7 +717,12 @@ class _Reader:
             name_en=header.name_en,
             division_code=header.division_code,
             policy=policy,
-            sites=make("sites", lambda v, _: Site(**keep(rename(v, "class", "site_class")), **({} if v["parent"] else {"parent": None}))),
+            sites=make(
+                "sites",
+                lambda v, _: Site(
+                    **keep(rename(v, "class", "site_class")), **({} if v["parent"] else {"parent": None})
+                ),
+            ),
             stations=make("stations", lambda v, _: Station(**v)),
             networks=make("networks", network),
             devices=make("devices", lambda v, _: Device(**v)),

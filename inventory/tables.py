@@ -23,8 +23,6 @@ WORKBOOK = "survey.xlsx"
 MAX_ROWS = 200_000
 
 
-
-
 class CellError(ValueError):
     """A cell that cannot be read: what is wrong and what to do."""
 
@@ -110,7 +108,9 @@ def read_code(text: str) -> str:
     if re.search(r"[eE][+-]?\d", value):
         raise CellError(f"the code was mangled by Excel: {text!r}", "format the column as text and type all 12 digits")
     if not re.fullmatch(r"\d{12}", value):
-        raise CellError(f"expected a 12-digit division code, found {text!r}", "take it from the statistics bureau's list")
+        raise CellError(
+            f"expected a 12-digit division code, found {text!r}", "take it from the statistics bureau's list"
+        )
     return value
 
 
@@ -148,7 +148,7 @@ def read_prefix4(text: str) -> IPv4Network:
 def read_lan4(text: str) -> IPv4Network:
     """Read the IPv4 prefix of a LAN: /16 to /28."""
     net = read_prefix4(text)
-    if not 16 <= net.prefixlen <= 28:  # noqa: PLR2004 - the bounds are the message
+    if not 16 <= net.prefixlen <= 28:
         raise CellError(f"expected a LAN of /16 to /28, found /{net.prefixlen}", "correct the length")
     return net
 
@@ -156,7 +156,7 @@ def read_lan4(text: str) -> IPv4Network:
 def read_wan4(text: str) -> IPv4Network:
     """Read the /30 of a legacy WAN link."""
     net = read_prefix4(text)
-    if net.prefixlen != 30:  # noqa: PLR2004 - the bound is the message
+    if net.prefixlen != 30:
         raise CellError(f"expected a /30, found /{net.prefixlen}", "correct the length")
     return net
 
@@ -194,7 +194,7 @@ def read_date(text: str) -> date:
 
 def split_list(text: str) -> tuple[str, ...]:
     """Split a list cell on `;`, `；`, `,`, `、`."""
-    return tuple(part.strip() for part in re.split(r"[;；,，、]", text) if part.strip())  # noqa: RUF001 - full-width input
+    return tuple(part.strip() for part in re.split(r"[;；,，、]", text) if part.strip())
 
 
 def read_idents(text: str) -> tuple[str, ...]:
@@ -249,12 +249,20 @@ def _load_csv(path: Path, problems: list[Problem]) -> TableSource | None:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        problems.append(Problem(file=path.name, row=None, column=None, what=f"cannot be read ({error.strerror})", todo="check it"))
+        problems.append(
+            Problem(file=path.name, row=None, column=None, what=f"cannot be read ({error.strerror})", todo="check it")
+        )
         return None
     text = _decode(raw)
     if text is None:
         problems.append(
-            Problem(file=path.name, row=None, column=None, what="expected UTF-8 or GBK text, found other bytes", todo="save it as UTF-8")
+            Problem(
+                file=path.name,
+                row=None,
+                column=None,
+                what="expected UTF-8 or GBK text, found other bytes",
+                todo="save it as UTF-8",
+            )
         )
         return None
     rows: list[tuple[int, tuple[str, ...]]] = []
@@ -267,11 +275,21 @@ def _load_csv(path: Path, problems: list[Problem]) -> TableSource | None:
                 raise csv.Error(f"more than {MAX_ROWS} rows")
     except csv.Error as error:
         problems.append(
-            Problem(file=path.name, row=reader.line_num, column=None, what=f"not a CSV table ({error})", todo="check quotes and commas")
+            Problem(
+                file=path.name,
+                row=reader.line_num,
+                column=None,
+                what=f"not a CSV table ({error})",
+                todo="check quotes and commas",
+            )
         )
         return None
     if not rows:
-        problems.append(Problem(file=path.name, row=None, column=None, what="expected a header row, found an empty file", todo="add it"))
+        problems.append(
+            Problem(
+                file=path.name, row=None, column=None, what="expected a header row, found an empty file", todo="add it"
+            )
+        )
         return None
     return TableSource(file=path.name, sheet=None, header=rows[0][1], rows=tuple(rows[1:]))
 
@@ -288,10 +306,10 @@ def _decode(raw: bytes) -> str | None:
 
 
 def _load_sheet(book: Path, name: str, problems: list[Problem]) -> TableSource | None:
-    from zipfile import BadZipFile  # noqa: PLC0415 - openpyxl and what it raises are only needed with a workbook
+    from zipfile import BadZipFile
 
-    from openpyxl import load_workbook  # noqa: PLC0415
-    from openpyxl.utils.exceptions import InvalidFileException  # noqa: PLC0415
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
 
     try:
         workbook = load_workbook(book, read_only=True, data_only=True)
@@ -314,7 +332,14 @@ def _load_sheet(book: Path, name: str, problems: list[Problem]) -> TableSource |
         workbook.close()
     if not rows:
         problems.append(
-            Problem(file=book.name, sheet=name, row=None, column=None, what="expected a header row, found an empty sheet", todo="add it")
+            Problem(
+                file=book.name,
+                sheet=name,
+                row=None,
+                column=None,
+                what="expected a header row, found an empty sheet",
+                todo="add it",
+            )
         )
         return None
     return TableSource(file=book.name, sheet=name, header=rows[0][1], rows=tuple(rows[1:]))
@@ -325,7 +350,7 @@ def _cell_text(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return value.date().isoformat()
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:  # noqa: PLR2004 - exact in a double
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
 
@@ -390,7 +415,14 @@ def _match_header(source: TableSource, wanted: list[Column], problems: list[Prob
             what = f"column {raw.strip()!r} twice" if name else f"unknown column {raw.strip()!r}"
             known = ", ".join(c.name for c in wanted)
             problems.append(
-                Problem(file=source.file, sheet=source.sheet, row=header_row, column=None, what=what, todo=f"the columns are: {known}")
+                Problem(
+                    file=source.file,
+                    sheet=source.sheet,
+                    row=header_row,
+                    column=None,
+                    what=what,
+                    todo=f"the columns are: {known}",
+                )
             )
         else:
             place[name] = index

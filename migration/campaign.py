@@ -51,13 +51,15 @@ class Campaign:
         path = plan_path(self.folder)
         plan = read_plan(path)
         if make_plan(self.whole, build_topology(self.whole), plan) != plan:
-            raise PlanFileError(path, "the inventory has changed since this plan was made", "run 'extranet plan addresses'")
+            raise PlanFileError(
+                path, "the inventory has changed since this plan was made", "run 'extranet plan addresses'"
+            )
         return plan
 
     @cached_property
     def ledger(self) -> Ledger:
         """The county's ledger, made when missing."""
-        from migration.ledger import Ledger  # noqa: PLC0415 - SQLAlchemy is heavy and --help must be quick
+        from migration.ledger import Ledger
 
         return Ledger.open(self.folder / "ledger.sqlite", clock=self.clock, target=self.target)
 
@@ -86,7 +88,7 @@ class Campaign:
 
     def ledger_for_reading(self) -> Ledger:
         """Open the ledger without the right to write; its events are those of the target in reach (else of the field)."""
-        from migration.ledger import Ledger  # noqa: PLC0415 - SQLAlchemy is heavy and --help must be quick
+        from migration.ledger import Ledger
 
         return Ledger.open(
             self.folder / "ledger.sqlite", clock=self.clock, target=self.target_or_none() or "field", readonly=True
@@ -95,13 +97,13 @@ class Campaign:
     @cached_property
     def matrix(self) -> Matrix:
         """The expected matrix of everything in scope."""
-        from migration.matrix import build_matrix  # noqa: PLC0415 - only where something is measured
+        from migration.matrix import build_matrix
 
         return build_matrix(self.county, self.topology, self.plan, self.access)
 
     def find_unit(self, name: str) -> Unit:
         """Return the unit a person named (`network@site`, either part also by its Chinese name)."""
-        network, _, site = name.strip().replace("＠", "@").partition("@")  # noqa: RUF001 - full-width input
+        network, _, site = name.strip().replace("＠", "@").partition("@")
         if network in {r.id for r in self.county.refused} | {r.name for r in self.county.refused}:
             raise ScopeGuardError(f"{name}: belongs to a network marked classified; it is outside this tool, always")
         network = next((n.id for n in self.county.networks if n.name == network), network)
@@ -127,12 +129,14 @@ def open_campaign(folder: Path, clock: Clock | None = None) -> Campaign:
     else:
         if access.towns is not None:
             county = restrict_to_towns(whole, access.towns)
-    return Campaign(folder=folder, county=county, whole=whole, topology=build_topology(county), clock=clock or SystemClock())
+    return Campaign(
+        folder=folder, county=county, whole=whole, topology=build_topology(county), clock=clock or SystemClock()
+    )
 
 
 def open_ledger(folder: Path) -> Ledger:
     """Open a county's ledger for reading only; works without inventory, plan or network."""
-    from migration.ledger import LEDGER_FILE, Ledger  # noqa: PLC0415 - SQLAlchemy is heavy and --help must be quick
+    from migration.ledger import LEDGER_FILE, Ledger
 
     path = folder / LEDGER_FILE
     if not path.exists():

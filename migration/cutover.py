@@ -6,7 +6,7 @@ their device; the legacy side moves first and is confirmed last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,43 +58,65 @@ class UnitReport:
         }
 
 
-def unit_checks(campaign: Campaign, unit: Unit) -> tuple[Check, ...]:
-    """Return every check of the legs a unit served, both families, isolation included."""
-    stations = {s.id for s in campaign.county.stations_at(unit.site, unit.plane)}
-    return tuple(c for c in campaign.matrix.checks if c.station in stations and c.plane == unit.plane)
+def unit_checks(campaign: Campaign, units: Iterable[Unit]) -> tuple[Check, ...]:
+    """Return every check of the legs these units serve, both families, isolation included."""
+    legs = {(s.id, u.plane) for u in units for s in campaign.county.stations_at(u.site, u.plane)}
+    return tuple(c for c in campaign.matrix.checks if (c.station, c.plane) in legs)
 
 
-def bystander_checks(campaign: Campaign, unit: Unit) -> tuple[Check, ...]:
-    """Return what must go on working for others: the plane's users elsewhere and the other planes of the unit's town."""
+def bystander_checks(campaign: Campaign, units: Sequence[Unit]) -> tuple[Check, ...]:
+    """Return what must go on working for others: the other planes of the units' towns, and with a county unit its whole plane."""
     county = campaign.county
-    town = {s.id for s in county.sites if county.town_of(s.id) == county.town_of(unit.site)}
-    mine = {c.id for c in unit_checks(campaign, unit)}
-    at_county = unit.site == county.county_site.id
-    out = []
-    for check in campaign.matrix.checks:
-        site = county.station_by_id[check.station].site
-        near = site in town or (at_county and check.plane == unit.plane)
-        if near and check.expect == "reach" and check.id not in mine:
-            out.append(check)
-    return tuple(out)
+    towns = {county.town_of(u.site) for u in units}
+    planes = {u.plane for u in units if u.site == county.county_site.id}
+    mine = {c.id for c in unit_checks(campaign, units)}
+    return tuple(
+        c
+        for c in campaign.matrix.checks
+        if c.expect == "reach"
+        and c.id not in mine
+        and (county.town_of(county.station_by_id[c.station].site) in towns or c.plane in planes)
+    )
 
 
-def gateway_changes(campaign: Campaign, unit: Unit, *, take: bool) -> tuple[Change, ...]:
-    """Return the extranet routers' changes when a unit's gateway is taken (or given back)."""
-    now = cut_over_units(campaign)
-    after = now | {unit.id} if take else now - {unit.id}
-    devices = devices_under(campaign.county, unit)
-    old = intended_configs(campaign, devices, now - {unit.id} if take else now | {unit.id})
-    new = intended_configs(campaign, devices, after)
+def gateway_changes(campaign: Campaign, units: Sequence[Unit], *, take: bool) -> tuple[Change, ...]:
+    """Return the extranet routers' changes when units' gateways are taken (or given back)."""
+    ids = {u.id for u in units}
+    without = cut_over_units(campaign) - ids
+    devices = sorted({d for u in units for d in devices_under(campaign.county, u)})
+    old = intended_configs(campaign, devices, without if take else without | ids)
+    new = intended_configs(campaign, devices, without | ids if take else without)
     return tuple(Change(device=d, mode="replace", config=new[d]) for d in devices if new[d] != old[d])
 
 
-def legacy_changes(campaign: Campaign, unit: Unit, start: LegacyState, end: LegacyState) -> tuple[Change, ...]:
-    """Return the legacy routers' changes between two stages of a unit's old path; a shared line waits for the last unit."""
+def legacy_changes(
+    campaign: Campaign, units: Sequence[Unit], start: LegacyState, end: LegacyState
+) -> tuple[Change, ...]:
+    """Return the legacy routers' changes between two stages of units' old paths; a shared line waits for the last unit."""
     records = fold(campaign.ledger.events(), campaign.county)
-    others = {u: legacy_state_of(r.state.value) for u, r in records.items() if u != unit.id}
-    patch = legacy_patch(campaign.county, campaign.topology, unit, start, end, others=others)
-    return tuple(Change(device=d, mode="merge", config="\n".join(lines) + "\n") for d, lines in patch.items() if lines)
+    states = {u: legacy_state_of(r.state.value) for u, r in records.items()} | {u.id: start for u in units}
+    lines: dict[str, list[str]] = {}
+    for unit in units:
+        others = {u: s for u, s in states.items() if u != unit.id}
+        for device, block in legacy_patch(campaign.county, campaign.topology, unit, start, end, others=others).items():
+            lines.setdefault(device, []).extend(block)
+        states[unit.id] = end
+    return tuple(Change(device=d, mode="merge", config="\n".join(block) + "\n") for d, block in lines.items())
+
+
+def show_changes(phases: Iterable[tuple[Change, ...]], what: str) -> dict[str, str]:
+    """Return a person's view of changes by device: merged lines as they are, whole configurations by what they mean."""
+    return {c.device: c.config if c.mode == "merge" else f"({what})" for phase in phases for c in phase}
+
+
+def group_units(campaign: Campaign, units: Sequence[Unit]) -> list[tuple[Unit, ...]]:
+    """Put units that share routers together: the county's first, then town by town. A group is kept or goes back as one."""
+    county = campaign.county
+    groups: dict[str, list[Unit]] = {}
+    for unit in units:
+        groups.setdefault(county.town_of(unit.site), []).append(unit)
+    first = county.county_site.id
+    return [tuple(groups[town]) for town in sorted(groups, key=lambda t: (t != first, list(groups).index(t)))]
 
 
 def cutover(
@@ -105,67 +127,91 @@ def cutover(
     say: Say = silent,
     on_progress: OnProgress = no_progress,
 ) -> list[UnitReport]:
-    """Cut units over one after another; stop at the first that is refused or goes back."""
+    """Cut units over: the county's first, then all towns at once, each town's units together.
+
+    Every gate is asked before anything is changed; where one refuses, or the county's units go back, the rest is not tried.
+    """
+    groups = group_units(campaign, units)
     if not apply:
-        return [_preview(campaign, unit) for unit in units]
+        return _judge(campaign, units)
     out: list[UnitReport] = []
+    first = campaign.county.county_site.id
     with campaign_lock(campaign.folder, "cutover", campaign.clock):
         finish_interrupted(campaign, say=say)
-        for unit in units:
-            out.append(_cut_over(campaign, unit, say, on_progress))
-            if out[-1].ended is None or not out[-1].ended.ok:
+        for wave in ([g for g in groups if g[0].site == first], [g for g in groups if g[0].site != first]):
+            if not wave:
+                continue
+            out += _cut_over(campaign, wave, say, on_progress)
+            if not all(r.verdict.allowed and r.ended is not None and r.ended.ok for r in out):
                 break
     return out
 
 
-def _preview(campaign: Campaign, unit: Unit) -> UnitReport:
-    situation = read_situation(campaign, devices_under(campaign.county, unit))
-    phases = (legacy_changes(campaign, unit, LegacyState.NORMAL, LegacyState.WITHHELD), gateway_changes(campaign, unit, take=True))
-    return UnitReport(
-        unit=unit.id,
-        verdict=judge_cutover(unit.id, situation),
-        changes={c.device: c.config if c.mode == "merge" else "(takes the LAN's IPv4 gateway)" for p in phases for c in p},
-        state=situation.record(unit.id).state.value,
-    )
+def _judge(campaign: Campaign, units: Sequence[Unit]) -> list[UnitReport]:
+    situation = read_situation(campaign, {d for u in units for d in devices_under(campaign.county, u)})
+    out = []
+    for unit in units:
+        phases = (
+            legacy_changes(campaign, [unit], LegacyState.NORMAL, LegacyState.WITHHELD),
+            gateway_changes(campaign, [unit], take=True),
+        )
+        out.append(
+            UnitReport(
+                unit=unit.id,
+                verdict=judge_cutover(unit.id, situation),
+                changes=show_changes(phases, "takes the LAN's IPv4 gateway"),
+                state=situation.record(unit.id).state.value,
+            )
+        )
+    return out
 
 
-def _cut_over(campaign: Campaign, unit: Unit, say: Say, on_progress: OnProgress) -> UnitReport:
-    record = fold(campaign.ledger.events(), campaign.county)[unit.id]
-    if record.state.reached(UnitState.PROVISIONED) and not record.state.reached(UnitState.CUT_OVER):
+def _cut_over(
+    campaign: Campaign, wave: Sequence[tuple[Unit, ...]], say: Say, on_progress: OnProgress
+) -> list[UnitReport]:
+    units = [u for group in wave for u in group]
+    records = fold(campaign.ledger.events(), campaign.county)
+    ready = [u for u in units if records[u.id].state in {UnitState.PROVISIONED, UnitState.PROVEN}]
+    if ready:
         # Fresh proof of what provisioning gave; the gate reads it from the ledger like any other evidence.
-        provided = [c for c in unit_checks(campaign, unit) if c.unit is None]
-        say(f"· {unit.id}: {len(provided)} checks of what is already provided")
-        devices = devices_under(campaign.county, unit)
-        measure_and_keep(campaign, provided, units=[unit.id], devices=devices, on_progress=on_progress)
-    situation = read_situation(campaign, devices_under(campaign.county, unit))
-    verdict = judge_cutover(unit.id, situation)
-    phases = (legacy_changes(campaign, unit, LegacyState.NORMAL, LegacyState.WITHHELD), gateway_changes(campaign, unit, take=True))
-    changes = {c.device: c.config if c.mode == "merge" else "(takes the LAN's IPv4 gateway)" for p in phases for c in p}
-    if not verdict.allowed:
-        return UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=record.state.value)
-    attempt = Attempt(
-        name=unit.id,
-        step=Step.CUTOVER,
-        phases=phases,
-        must=unit_checks(campaign, unit),
-        watch=bystander_checks(campaign, unit),
-        units=(unit.id,),
-        start=record.state,
-        end=UnitState.CUT_OVER,
-        withheld=(unit.id,),
-    )
+        provided = [c for c in unit_checks(campaign, ready) if c.unit is None]
+        say(f"· {len(ready)} units: {len(provided)} checks of what is already provided")
+        devices = {d for u in ready for d in devices_under(campaign.county, u)}
+        measure_and_keep(campaign, provided, units=[u.id for u in ready], devices=devices, on_progress=on_progress)
+    reports = {r.unit: r for r in _judge(campaign, units)}
+    if not all(r.verdict.allowed for r in reports.values()):
+        return list(reports.values())
+    attempts = [
+        Attempt(
+            name=group[0].id if len(group) == 1 else campaign.county.town_of(group[0].site),
+            step=Step.CUTOVER,
+            phases=(
+                legacy_changes(campaign, group, LegacyState.NORMAL, LegacyState.WITHHELD),
+                gateway_changes(campaign, group, take=True),
+            ),
+            must=unit_checks(campaign, group),
+            watch=bystander_checks(campaign, group),
+            units=tuple(u.id for u in group),
+            start=records[group[0].id].state,
+            end=UnitState.CUT_OVER,
+            withheld=tuple(u.id for u in group),
+        )
+        for group in wave
+    ]
     ended = carry_out(
-        campaign, [attempt], change_id=new_change_id(campaign, "cutover"), say=say, on_progress=on_progress
-    )[0]
-    state = UnitState.CUT_OVER if ended.ok else record.state
-    return UnitReport(unit=unit.id, verdict=verdict, changes=changes, ended=ended, state=state.value)
+        campaign, attempts, change_id=new_change_id(campaign, "cutover"), say=say, on_progress=on_progress
+    )
+    for attempt, end in zip(attempts, ended, strict=True):
+        for unit in attempt.units:
+            state = UnitState.CUT_OVER if end.ok else records[unit].state
+            reports[unit] = replace(reports[unit], ended=end, state=state.value)
+    return list(reports.values())
 
 
 def give_back(
     campaign: Campaign, unit: Unit, *, apply: bool, say: Say = silent, on_progress: OnProgress = no_progress
 ) -> UnitReport:
     """Take a cutover back: the legacy router holds the LAN's gateway again."""
-
     if not apply:
         return _judge_back(campaign, unit)
     with campaign_lock(campaign.folder, "cutover --back", campaign.clock):
@@ -173,21 +219,28 @@ def give_back(
         report = _judge_back(campaign, unit)
         if not report.verdict.allowed:
             return report
-        record = fold(campaign.ledger.events(), campaign.county)[unit.id]
         attempt = Attempt(
             name=unit.id,
             step=Step.BACK,
-            phases=(gateway_changes(campaign, unit, take=False), legacy_changes(campaign, unit, LegacyState.WITHHELD, LegacyState.NORMAL)),
+            phases=_back_phases(campaign, unit),
             must=(),
-            must_work=tuple(c for c in unit_checks(campaign, unit) if c.unit == unit.id),
-            watch=bystander_checks(campaign, unit),
+            must_work=tuple(c for c in unit_checks(campaign, [unit]) if c.unit == unit.id),
+            watch=bystander_checks(campaign, [unit]),
             units=(unit.id,),
-            start=record.state,
+            start=UnitState(report.state),
             end=UnitState.PROVISIONED,
         )
-        ended = carry_out(campaign, [attempt], change_id=new_change_id(campaign, "back"), say=say, on_progress=on_progress)[0]
-        state = UnitState.PROVISIONED if ended.ok else record.state
-        return replace(report, ended=ended, state=state.value)
+        ended = carry_out(
+            campaign, [attempt], change_id=new_change_id(campaign, "back"), say=say, on_progress=on_progress
+        )[0]
+        return replace(report, ended=ended, state=UnitState.PROVISIONED.value if ended.ok else report.state)
+
+
+def _back_phases(campaign: Campaign, unit: Unit) -> tuple[tuple[Change, ...], ...]:
+    return (
+        gateway_changes(campaign, [unit], take=False),
+        legacy_changes(campaign, [unit], LegacyState.WITHHELD, LegacyState.NORMAL),
+    )
 
 
 def _judge_back(campaign: Campaign, unit: Unit) -> UnitReport:
@@ -197,6 +250,5 @@ def _judge_back(campaign: Campaign, unit: Unit) -> UnitReport:
     if verdict.allowed and state not in {UnitState.CUT_OVER, UnitState.SOAKED}:
         why = f"a cutover goes back from cut_over or soaked, found {state}; see 'extranet retire --undo'"
         verdict = Verdict(gate="back", unit=unit.id, allowed=False, reasons=(Reason(station="", service="", why=why),))
-    phases = (gateway_changes(campaign, unit, take=False), legacy_changes(campaign, unit, LegacyState.WITHHELD, LegacyState.NORMAL))
-    changes = {c.device: c.config if c.mode == "merge" else "(gives the LAN's IPv4 gateway back)" for p in phases for c in p}
+    changes = show_changes(_back_phases(campaign, unit), "gives the LAN's IPv4 gateway back")
     return UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value)

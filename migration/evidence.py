@@ -133,7 +133,7 @@ def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
         EvidenceWriteError: full disk or no rights.
     """
     path = county_dir / evidence.file
-    if path.exists() and not _load(path, evidence.digest)[1]:
+    if _read_whole(path, evidence.digest)[0] is not None:
         return path
     ready: str | None = None
     try:
@@ -143,8 +143,8 @@ def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
             file.write(gzip.compress(canonical_json(_content(evidence)).encode(), compresslevel=6, mtime=0))
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(ready, 0o644)  # noqa: PTH101 - mkstemp gave a name, not a Path
-        os.replace(ready, path)  # noqa: PTH105 - the same
+        os.chmod(ready, 0o644)
+        os.replace(ready, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -164,17 +164,11 @@ def read_evidence(county_dir: Path, body: Mapping[str, Any]) -> Evidence:
         return claimed
     if not re.fullmatch(r"[0-9a-f]{64}", claimed.digest):  # it becomes a file name
         return claimed.model_copy(update={"problem": f"{claimed.digest!r} is not a digest"})
-    content, why = _load(county_dir / claimed.file, claimed.digest)
-    if why:
+    found, why = _read_whole(county_dir / claimed.file, claimed.digest)
+    if found is None:
         return claimed.model_copy(update={"problem": why})
-    try:
-        found = Evidence.model_validate(
-            {k: v for k, v in content.items() if k != "format"} | {"digest": claimed.digest}
-        )
-    except ValidationError as error:
-        return claimed.model_copy(update={"problem": f"{claimed.file} cannot be read: {error.errors()[0]['msg']}"})
-    said = {name: value for name, value in body.items() if name in found.body()}
-    if canonical_json(said) != canonical_json(found.body()):
+    holds = found.body()
+    if canonical_json({name: value for name, value in body.items() if name in holds}) != canonical_json(holds):
         return claimed.model_copy(update={"problem": f"{claimed.file} says other than its event in the ledger"})
     return found
 
@@ -221,6 +215,33 @@ def _claimed(body: Mapping[str, Any]) -> Evidence:
         )
 
 
+def _read_whole(path: Path, digest: str) -> tuple[Evidence | None, str]:
+    """Return a file's evidence, or why there is none. A file that has not been touched is read and checked once."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None, f"{EVIDENCE_DIR}/{path.name} is missing"
+    mark = (str(path), digest, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if mark in _checked:
+        return _checked[mark], ""
+    content, why = _load(path, digest)
+    if why:
+        return None, why
+    try:
+        found = Evidence.model_validate({**content, "digest": digest})
+    except ValidationError as error:
+        return None, f"{EVIDENCE_DIR}/{path.name} cannot be read: {error.errors()[0]['msg']}"
+    while _checked and sum(len(e.results) for e in _checked.values()) + len(found.results) > _CHECKED_RESULTS:
+        del _checked[next(iter(_checked))]
+    _checked[mark] = found
+    return found, ""
+
+
+_CHECKED_RESULTS = 60_000
+"""How many results may stay in memory; a whole county's run has some three thousand."""
+_checked: dict[tuple[str, str, int, int, int], Evidence] = {}
+
+
 def _load(path: Path, digest: str) -> tuple[dict[str, Any], str]:
     """Return a file's content and why it is no evidence (empty when it is)."""
     name = f"{EVIDENCE_DIR}/{path.name}"
@@ -238,4 +259,4 @@ def _load(path: Path, digest: str) -> tuple[dict[str, Any], str]:
         found = ""
     if found != digest:
         return {}, f"{name} was changed - expected digest {digest[:12]}, found {found[:12] or 'none'}"
-    return content, ""
+    return {field: value for field, value in content.items() if field != "format"}, ""

@@ -162,6 +162,7 @@ class Ledger:
         self._engine = engine
         self._head_path = head_path
         self._clock = clock
+        self._known: list[Event] = []
 
     @classmethod
     def open(
@@ -259,14 +260,14 @@ class Ledger:
     def events(
         self, *, kind: Kind | str | None = None, unit: str | None = None, all_targets: bool = False
     ) -> tuple[Event, ...]:
-        """Return this target's events in order, only of one kind or unit when given; the whole chain is checked first.
+        """Return this target's events in order, only of one kind or unit when given; the chain is checked first.
+
+        The first call checks the whole chain, later ones what came since: what was checked is held in memory.
 
         Raises:
             LedgerBrokenError: the chain is not whole; nothing may be decided from it.
         """
-        events, _, breaks = self._walk()
-        if breaks:
-            raise LedgerBrokenError(self.where, breaks)
+        events = self._read_on()
         wanted = None if kind is None else Kind(kind)
         return tuple(
             e
@@ -398,6 +399,25 @@ class Ledger:
         elif head is not None and head.seq > 0:
             breaks += _compare_head(hashes, head, HEAD_FILE)
         return events, hashes, sorted(breaks, key=lambda b: b.seq)
+
+    def _read_on(self) -> list[Event]:
+        """Read what came since the last time, or everything when that does not simply continue; raise on any break."""
+        known = self._known
+        if known:
+            with self._errors(), self._engine.connect() as connection:
+                head = self._read_head()
+                more, hashes, breaks = _walk_rows(connection, after=known[-1])
+            last = {e.seq: e.hash for e in known} | hashes
+            whole = isinstance(head, Head) and not breaks and not _compare_head(last, head, HEAD_FILE)
+            if whole and hashes.get(known[-1].seq) == known[-1].hash:
+                self._known = [*known, *more]
+                return self._known
+        events, _, breaks = self._walk()
+        if breaks:
+            self._known = []
+            raise LedgerBrokenError(self.where, breaks)
+        self._known = events
+        return events
 
     def _last(self, connection: sa.Connection) -> Head:
         row = connection.execute(
@@ -593,14 +613,25 @@ def _read_row(row: Any) -> Event | None:
         return None
 
 
-def _walk_rows(connection: sa.Connection) -> tuple[list[Event], dict[int, str], list[Break]]:
-    """Read all rows in order and compare each with its hash, and with the one before: events, hashes by seq, breaks."""
+def _walk_rows(
+    connection: sa.Connection, after: Event | None = None
+) -> tuple[list[Event], dict[int, str], list[Break]]:
+    """Read all rows in order and compare each with its hash, and with the one before: events, hashes by seq, breaks.
+
+    With `after`, an event checked before, only what follows it is read; the hash that it has now is among the hashes.
+    """
     events: list[Event] = []
     hashes: dict[int, str] = {}
     altered: list[tuple[int, Event | None]] = []
     breaks: list[Break] = []
     expected, previous = 1, GENESIS
-    for row in connection.execute(sa.select(_events).order_by(_events.c.seq)):
+    query = sa.select(_events).order_by(_events.c.seq)
+    if after is not None:
+        now = connection.execute(sa.select(_events.c.hash).where(_events.c.seq == after.seq)).scalar()
+        hashes[after.seq] = now or ""
+        expected, previous = after.seq + 1, after.hash
+        query = query.where(_events.c.seq > after.seq)
+    for row in connection.execute(query):
         seq = row.seq
         if seq != expected:
             gap = f"event {expected}" if seq == expected + 1 else f"events {expected} to {seq - 1}"

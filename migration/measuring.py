@@ -53,7 +53,7 @@ def read_bound(campaign: Campaign, devices: Iterable[str] | None = None) -> Boun
     )
 
 
-def measure_and_keep(  # noqa: PLR0913 - each says another thing about the run
+def measure_and_keep(
     campaign: Campaign,
     checks: Sequence[Check],
     *,
@@ -79,10 +79,17 @@ def measure_and_keep(  # noqa: PLR0913 - each says another thing about the run
             on_progress(len(seen), stations, f"stations answered, last {station}")
 
         if until_s is None:
-            results = measure(checks, campaign.county, campaign.access, hops=campaign.matrix.hops, on_station=on_station)
+            results = measure(
+                checks, campaign.county, campaign.access, hops=campaign.matrix.hops, on_station=on_station
+            )
         else:
             results = measure_until(
-                checks, campaign.county, campaign.access, hops=campaign.matrix.hops, until_s=until_s, on_station=on_station
+                checks,
+                campaign.county,
+                campaign.access,
+                hops=campaign.matrix.hops,
+                until_s=until_s,
+                on_station=on_station,
             )
         bound = reading.result()
     evidence = keep(campaign, results, bound=bound, began=began, units=units, withheld=withheld)

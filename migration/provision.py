@@ -68,7 +68,9 @@ def choose_devices(campaign: Campaign, names: Iterable[str] | None) -> list[str]
         found = [d.id for d in routers if wanted in {d.id, d.name} or d.site == site]
         if not found:
             if wanted in county.device_by_id:
-                raise ExtranetError(f"device {wanted!r}: a legacy router is never replaced whole; see 'extranet cutover'")
+                raise ExtranetError(
+                    f"device {wanted!r}: a legacy router is never replaced whole; see 'extranet cutover'"
+                )
             raise UnknownNameError("device or site", name, [*(d.id for d in routers), *county.site_by_id])
         out += found
     return list(dict.fromkeys(out))
@@ -102,7 +104,9 @@ def preview(campaign: Campaign, devices: Sequence[str], *, on_progress: OnProgre
     def on_event(event: wire.Event) -> None:
         on_progress(event.done, event.of, f"devices, last {event.device}")
 
-    out = wire.compare(nornir, [Change(device=d, mode="replace", config=t) for d, t in configs.items()], on_event=on_event)
+    out = wire.compare(
+        nornir, [Change(device=d, mode="replace", config=t) for d, t in configs.items()], on_event=on_event
+    )
     diffs = {d: r.value or "" for d, r in out.items() if r.ok}
     unknown = {d: (out[d].error if d in out else f"{d}: no answer was recorded") for d in configs if d not in diffs}
     return Preview(diffs=diffs, unknown=unknown)

@@ -143,7 +143,7 @@ class StationCollector(pytest.Collector):
                 yield CheckItem.from_parent(self, name=name, check=check, tests=self.tests)
 
 
-class CheckFailed(AssertionError):  # noqa: N818 - what pytest shows is a failure, as of an assert
+class CheckFailed(AssertionError):
     """A check that did not pass: failed or unknown."""
 
     def __init__(self, result: Result) -> None:
@@ -208,7 +208,7 @@ def measure_through_testinfra(checks: Sequence[Check], county: County, access: A
         return collect.read_results(checks, text, nonce=nonce, hops=hops, county=county, window=(began, time.time()))
     except collect.StationUnmeasuredError as error:
         return collect.unmeasured(checks, error.aspect, error.why, at=time.time())
-    except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
+    except Exception as error:
         words = f"measuring {station} - expected done, found {type(error).__name__}: {str(error)[:200]}"
         return collect.unmeasured(checks, "agent", words, at=time.time())
 

@@ -108,7 +108,9 @@ def carry_out(
 
 
 class _Run:
-    def __init__(self, campaign: Campaign, attempts: Sequence[Attempt], change_id: str, say: Say, on_progress: OnProgress) -> None:
+    def __init__(
+        self, campaign: Campaign, attempts: Sequence[Attempt], change_id: str, say: Say, on_progress: OnProgress
+    ) -> None:
         self.campaign, self.attempts, self.change_id = campaign, list(attempts), change_id
         self.say, self.on_progress = say, on_progress
         self.ended = {a.name: Ended(a.name, "failed") for a in attempts}
@@ -184,7 +186,9 @@ class _Run:
             batch = [c for a in live if number < len(a.phases) for c in a.phases[number]]
             if not batch:
                 continue
-            self.say(f"· change {self.change_id}: {len(batch)} devices, timers of {self.timers.revert_s} s armed on them")
+            self.say(
+                f"· change {self.change_id}: {len(batch)} devices, timers of {self.timers.revert_s} s armed on them"
+            )
             out = self._commit(batch)
             for attempt in list(live):
                 mine = [c.device for c in attempt.phases[number]] if number < len(attempt.phases) else []
@@ -281,7 +285,9 @@ class _Run:
         missing = [c.id for c in attempt.must if c.id not in results]
         ended.reasons += [f"{m}: never measured" for m in missing]
         ended.reasons += [f"{r.check.id}: {r.why or r.outcome.value}" for r in mine if r.outcome is not Outcome.PASSED]
-        ended.reasons += [f"{c.id}: worked before the change, now {broken[c.id]}" for c in attempt.watch if c.id in broken]
+        ended.reasons += [
+            f"{c.id}: worked before the change, now {broken[c.id]}" for c in attempt.watch if c.id in broken
+        ]
         ended.reasons += [f"{c.id}: must answer, now {broken[c.id]}" for c in attempt.must_work if c.id in broken]
         if not attempt.must and not attempt.must_work:
             ended.reasons.append("no check was asked for, so nothing is proven")
@@ -299,7 +305,7 @@ class _Run:
         self._confirm(attempt)
 
     def _record_proof(self, attempt: Attempt) -> None:
-        """Write down that a unit is proven: everything passed while its old path was withheld."""
+        """Write down that units are proven: everything passed while their old path was withheld."""
         self.campaign.ledger.append(
             Kind.OUTCOME,
             f"{self.key(attempt)}/proven",
@@ -309,9 +315,9 @@ class _Run:
                 state=UnitState.PROVEN,
                 devices={},
                 reason="every check passed with the old path withheld",
+                units=list(attempt.units),
                 evidence=self.ended[attempt.name].evidence,
             ),
-            unit=attempt.units[0],
         )
 
     def _confirm(self, attempt: Attempt) -> None:
@@ -322,7 +328,11 @@ class _Run:
             if not devices:
                 continue
             out = wire.confirm(self.nornir, devices, self.change_id)
-            bad = [out[d].error if d in out else f"{d}: no answer was recorded" for d in devices if d not in out or not out[d].ok]
+            bad = [
+                out[d].error if d in out else f"{d}: no answer was recorded"
+                for d in devices
+                if d not in out or not out[d].ok
+            ]
             if bad:
                 ended.reasons += bad
                 self._go_back(attempt, f"not confirmed: {bad[0]}")
@@ -338,7 +348,11 @@ class _Run:
             devices = [c.device for c in phase if c.device in touched]
             if devices:
                 out = wire.roll_back(self.nornir, devices, self.change_id)
-                bad += [out[d].error if d in out else f"{d}: no answer was recorded" for d in devices if d not in out or not out[d].ok]
+                bad += [
+                    out[d].error if d in out else f"{d}: no answer was recorded"
+                    for d in devices
+                    if d not in out or not out[d].ok
+                ]
         ended.reasons += [f"not seen to go back (its own timer will within {self.timers.revert_s} s): {b}" for b in bad]
         self._close(attempt, "failed" if bad else "undone", reason)
 
@@ -406,7 +420,11 @@ def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Event]:
                 devices=digests,
                 reason="interrupted; unconfirmed changes went back"
                 + (f"; not seen: {bad[0]}" if bad else "")
-                + (f"; {', '.join(holding)} holds the change: run the same command again to finish it" if holding else ""),
+                + (
+                    f"; {', '.join(holding)} holds the change: run the same command again to finish it"
+                    if holding
+                    else ""
+                ),
                 units=units,
             ),
             unit=event.unit,

@@ -79,7 +79,9 @@ def verify(
     if stations:
         matrix = matrix.for_stations(choose_stations(campaign, stations))
     checks = matrix.checks
-    say(f"· verify {campaign.target} ({campaign.scope}): {len(checks)} checks from {len({c.station for c in checks})} stations")
+    say(
+        f"· verify {campaign.target} ({campaign.scope}): {len(checks)} checks from {len({c.station for c in checks})} stations"
+    )
     before = campaign.clock.now()
     results, evidence = measure_and_keep(campaign, checks, on_progress=on_progress)
     seconds = (campaign.clock.now() - before).total_seconds()

@@ -47,7 +47,7 @@ def run_playbook(
     source = county.resolve() / "county.yaml"
     if not source.exists():
         raise ExtranetError(f"{county}: not a county's folder; name one with --county DIR")
-    import ansible_runner  # noqa: PLC0415 - only this function needs it
+    import ansible_runner
 
     # ansible-runner leaves variables and settings in its folder and reads them back: a fresh private one each run.
     private = Path(tempfile.mkdtemp(prefix="extranet-runner-"))

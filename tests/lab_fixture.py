@@ -65,9 +65,9 @@ def copy_county(to: Path) -> Path:
 def run_lab(county_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `extranet lab …` for a county folder."""
     return subprocess.run(
-        [*COMMAND, *arguments, "--county", str(county_dir)],
+        [*COMMAND, *arguments],
         cwd=ROOT,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "EXTRANET_COUNTY": str(county_dir), **(env or {})},
         capture_output=True,
         text=True,
         timeout=120,

@@ -321,6 +321,30 @@ def connect(check: dict[str, Any], timeout: float) -> socket.socket:
     return sock
 
 
+def connect_impatiently(check: dict[str, Any], timeout: float) -> socket.socket:
+    """Connect, but take the first word that it is no use: what a router says while the kernel still means to try on."""
+    sock = open_socket(check["interface"], family_of(check), socket.SOCK_STREAM, 0.0)
+    try:
+        code = sock.connect_ex((check["address"], check["port"]))
+        poller = select.poll()
+        poller.register(sock, select.POLLOUT)
+        ends, wait_ms = time.monotonic() + timeout, 5
+        while code in (0, errno.EINPROGRESS):
+            left_ms = int((ends - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                raise socket.timeout("no answer")
+            ready = poller.poll(min(wait_ms, left_ms))
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if ready and not code:
+                sock.settimeout(timeout)
+                return sock
+            wait_ms *= 3
+        raise OSError(code, os.strerror(code))
+    except BaseException:
+        sock.close()
+        raise
+
+
 def read_until(sock: socket.socket, ends: float, enough: Callable[[bytes], bool], most: int = 65536) -> bytes:
     """Read until it is enough, the peer is done, or the time is over."""
     data = b""
@@ -497,7 +521,7 @@ def probe_blocked(check: dict[str, Any], timeout: float, trust: Trust) -> Probe:
             probe.note("dns", FAILED, f"{where} - expected blocked, found a name server that answers", started)
         return probe
     try:
-        sock = connect(check, timeout)
+        sock = connect_impatiently(check, timeout)
     except OSError as error:
         note_blocked(probe, "tcp", where, explain(error, check["interface"], family_of(check), timeout), started)
         return probe
@@ -596,7 +620,7 @@ class Trace:
         if not self.single and not self.missing and not self.done and self.limit < MOST_HOPS:
             self.limit += FIRST_HOPS
         for limit in self.missing:
-            if self.sock is None:
+            if self.sock is None or (not self.single and limit > self.last):
                 return
             level, kind = (41, IPV6_HOPLIMIT) if self.family == socket.AF_INET6 else (0, IP_TTL)
             control = [(level, kind, struct.pack("i", limit))]
@@ -704,8 +728,9 @@ class Tracer:
                 rounds.pop(0)
                 for trace in self.pending.values():
                     trace.send()
-            self._listen(min([ends, *rounds[:1]]))
             self._look_further()
+            if self.pending:
+                self._listen(min([ends, *rounds[:1]]))
         for trace in self.pending.values():
             trace.ended = time.monotonic()
         for trace in self.traces:

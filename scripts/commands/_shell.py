@@ -56,7 +56,7 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(4) from None
         except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:  # noqa: BLE001 - the last boundary: no traceback reaches a user
+        except Exception as error:
             if os.environ.get("EXTRANET_DEBUG"):
                 traceback.print_exc()
             what = f"{type(error).__name__}: {error}"
@@ -97,7 +97,7 @@ def print_json(value: Any) -> None:
 @functools.cache
 def console() -> Console:
     """Return the console for people; colours only on a terminal."""
-    from rich.console import Console  # noqa: PLC0415 - not needed for --json and --help
+    from rich.console import Console
 
     wide = None if sys.stdout.isatty() else 140
     return Console(highlight=False, width=wide)
@@ -131,7 +131,7 @@ class Progress:
         if self.live:
             bar = "█" * round(share * 24) + "░" * (24 - round(share * 24))
             sys.stderr.write(f"\r\x1b[K  {bar}{line}"[:160])
-        elif now - self._last > 5 or done == total:  # noqa: PLR2004 - seconds between plain lines
+        elif now - self._last > 5 or done == total:
             self._last = now
             sys.stderr.write(line + "\n")
         sys.stderr.flush()

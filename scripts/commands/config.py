@@ -29,9 +29,9 @@ def render(
     as_json: AsJson = False,
 ) -> None:
     """Write the whole intended configuration of each extranet router, one file a device."""
-    from inventory.files import write_whole  # noqa: PLC0415 - keeps --help quick
-    from migration.campaign import open_campaign  # noqa: PLC0415
-    from migration.provision import choose_devices, intended_configs  # noqa: PLC0415
+    from inventory.files import write_whole
+    from migration.campaign import open_campaign
+    from migration.provision import choose_devices, intended_configs
 
     campaign = open_campaign(county)
     configs = intended_configs(campaign, choose_devices(campaign, devices))
@@ -48,15 +48,17 @@ def render(
 @boundary
 def diff(devices: Devices = None, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
     """Show, device by device, exactly what the intended configuration would change. Exit 0 equal, 1 different."""
-    from migration.campaign import open_campaign  # noqa: PLC0415 - keeps --help quick
-    from migration.provision import choose_devices, preview  # noqa: PLC0415
+    from migration.campaign import open_campaign
+    from migration.provision import choose_devices, preview
 
     campaign = open_campaign(county)
     progress = Progress(quiet=as_json)
     found = preview(campaign, choose_devices(campaign, devices), on_progress=progress.tick)
     changed = {d: text for d, text in found.diffs.items() if text}
     if as_json:
-        print_json({"target": campaign.target, "diffs": found.diffs, "unknown": found.unknown, "different": sorted(changed)})
+        print_json(
+            {"target": campaign.target, "diffs": found.diffs, "unknown": found.unknown, "different": sorted(changed)}
+        )
     else:
         show_diffs(found.diffs)
         for why in found.unknown.values():
@@ -75,8 +77,8 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
     Cores first, then town by town; a town whose stations do not reach what they should goes back alone.
     Exit 0 all confirmed, 1 something went back, 4 a device's outcome is not known.
     """
-    from migration.campaign import open_campaign  # noqa: PLC0415 - keeps --help quick
-    from migration.provision import choose_devices, preview, provision  # noqa: PLC0415
+    from migration.campaign import open_campaign
+    from migration.provision import choose_devices, preview, provision
 
     campaign = open_campaign(county)
     chosen = choose_devices(campaign, devices)
@@ -88,7 +90,9 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
             print_json({"target": campaign.target, "would_change": changed, "unknown": found.unknown, "done": False})
         else:
             show_diffs(changed)
-            console().print(f"{campaign.target}: would change {len(changed)} devices; nothing was changed - add --yes to push")
+            console().print(
+                f"{campaign.target}: would change {len(changed)} devices; nothing was changed - add --yes to push"
+            )
         if found.unknown:
             raise typer.Exit(4)
         return
@@ -102,7 +106,7 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
             out.print(f"{mark} {domain.name}: {len(domain.changed)} changed, {len(domain.unchanged)} as they were")
             for why in domain.reasons[:20]:
                 out.print(f"    {why}")
-            if len(domain.reasons) > 20:  # noqa: PLR2004 - a screenful
+            if len(domain.reasons) > 20:
                 out.print(f"    ... and {len(domain.reasons) - 20} more (--json lists all)")
     raise typer.Exit(report.exit_code)
 

@@ -20,8 +20,8 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make a county's folder from the sample (Yichuan), ready to edit: county.yaml, policy.yaml and the tables."""
-    from inventory.errors import ExtranetError  # noqa: PLC0415 - keeps --help quick
-    from inventory.files import WriteError  # noqa: PLC0415
+    from inventory.errors import ExtranetError
+    from inventory.files import WriteError
 
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise ExtranetError(f"{folder}: expected a new or empty folder, found files; choose another name")

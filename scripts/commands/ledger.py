@@ -20,8 +20,8 @@ def group() -> None:
 @boundary
 def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
     """Recompute the chain: find any event altered, removed, reordered or forged. Exit 0 whole, 1 broken."""
-    from inventory.errors import CheckFailedError  # noqa: PLC0415 - keeps --help quick
-    from migration.campaign import open_ledger  # noqa: PLC0415
+    from inventory.errors import CheckFailedError
+    from migration.campaign import open_ledger
 
     ledger = open_ledger(county)
     breaks = ledger.verify()
@@ -54,7 +54,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """List the newest events."""
-    from migration.campaign import open_ledger  # noqa: PLC0415 - keeps --help quick
+    from migration.campaign import open_ledger
 
     events = [e for e in open_ledger(county).events(all_targets=True) if unit is None or e.unit == unit][-last:]
     if as_json:
@@ -64,4 +64,6 @@ def show(
         body = event.body
         what = body.get("state") or body.get("step") or ""
         note = body.get("reason") or body.get("result") or ""
-        console().print(f"{event.seq:5} {event.at[:19]} {event.kind:8} {event.unit or '':28} {what} {note}", markup=False)
+        console().print(
+            f"{event.seq:5} {event.at[:19]} {event.kind:8} {event.unit or '':28} {what} {note}", markup=False
+        )

@@ -26,7 +26,9 @@ def cutover(
     units: Units,
     county: CountyDir = HERE,
     *,
-    back: Annotated[bool, typer.Option("--back", help="Take a cutover back: the old path carries the unit again.")] = False,
+    back: Annotated[
+        bool, typer.Option("--back", help="Take a cutover back: the old path carries the unit again.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -34,8 +36,8 @@ def cutover(
 
     The unit at the county centre goes first in each network. Exit 0 kept, 1 went back, 3 refused, 4 not known.
     """
-    from migration import cutover as stage  # noqa: PLC0415 - keeps --help quick
-    from migration.campaign import open_campaign  # noqa: PLC0415
+    from migration import cutover as stage
+    from migration.campaign import open_campaign
 
     campaign = open_campaign(county)
     wanted = campaign.find_units(units)
@@ -50,12 +52,14 @@ def cutover(
 
 
 @boundary
-def retire(  # noqa: PLR0913 - each option is another wish of the operator
+def retire(
     units: Units,
     county: CountyDir = HERE,
     until: Annotated[str, typer.Option(help="How far: drained, shut or removed.")] = "removed",
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the soak and the hold when only they are missing.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the soak and the hold when only they are missing.")
+    ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take the last stage back.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -65,9 +69,9 @@ def retire(  # noqa: PLR0913 - each option is another wish of the operator
     Refused with exit 3 and the reasons, station by station, without fresh evidence for everybody who used the old
     link: run `extranet verify` first. Exit 0 done, 1 went back, 3 refused, 4 not known.
     """
-    from inventory.errors import ExtranetError  # noqa: PLC0415 - keeps --help quick
-    from migration import retire as stage  # noqa: PLC0415
-    from migration.campaign import open_campaign  # noqa: PLC0415
+    from inventory.errors import ExtranetError
+    from migration import retire as stage
+    from migration.campaign import open_campaign
 
     if until not in {"drained", "shut", "removed"}:
         raise ExtranetError(f"--until: expected drained, shut or removed, found {until!r}; choose one of them")
@@ -114,7 +118,7 @@ def _code(report: UnitReport) -> int:
 
 def show_unit(report: UnitReport, *, applied: bool) -> None:
     """Print one unit's report."""
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
     out = console()
     if report.ended is not None and not report.ended.ok:
@@ -134,7 +138,7 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
 
 def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:
     """Print a verdict with its reasons by station."""
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
     out = console()
     if verdict.allowed:
@@ -170,17 +174,17 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say whether a unit's next step would be allowed now, with every reason by station. Exit 0 allowed, 3 refused."""
-    from migration.campaign import open_campaign  # noqa: PLC0415 - keeps --help quick
-    from migration.gates import judge_cutover  # noqa: PLC0415
-    from migration.measuring import read_situation  # noqa: PLC0415
-    from migration.retire import judge  # noqa: PLC0415
-    from migration.units import UnitState, devices_under  # noqa: PLC0415
+    from migration.campaign import open_campaign
+    from migration.gates import judge_cutover
+    from migration.measuring import read_situation
+    from migration.retire import judge
+    from migration.units import UnitState, devices_under
 
     campaign = open_campaign(county)
     found = campaign.find_unit(unit)
     situation = read_situation(campaign, devices_under(campaign.county, found))
     if situation.record(found.id).state.reached(UnitState.CUT_OVER):
-        verdict = judge(campaign, found)[2]
+        verdict = judge(campaign, [found])[1][found.id]
     else:
         verdict = judge_cutover(found.id, situation)
     if as_json:
@@ -193,16 +197,18 @@ def explain(
 @boundary
 def status(
     county: CountyDir = HERE,
-    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Judge the dates as of this day.")] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Judge the dates as of this day.")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Show where every unit stands, by town and network, and the coverage of villages against the dates."""
-    from addressing.planfile import plan_path  # noqa: PLC0415 - keeps --help quick
-    from migration.campaign import open_campaign  # noqa: PLC0415
-    from migration.evidence import collect_evidence  # noqa: PLC0415
-    from migration.status import report  # noqa: PLC0415
-    from migration.units import fold  # noqa: PLC0415
+    from addressing.planfile import plan_path
+    from migration.campaign import open_campaign
+    from migration.evidence import collect_evidence
+    from migration.status import report
+    from migration.units import fold
 
     campaign = open_campaign(county)
     has_ledger = (campaign.folder / "ledger.sqlite").exists()
@@ -215,14 +221,18 @@ def status(
         today=as_of.date() if as_of else date.today(),
     )
     if as_json:
-        print_json({"target": campaign.target_or_none(), "scope": campaign.scope_or_none(), **found.model_dump(mode="json")})
+        print_json(
+            {"target": campaign.target_or_none(), "scope": campaign.scope_or_none(), **found.model_dump(mode="json")}
+        )
         return
-    show_status(found, campaign.target_or_none() or "no lab and no access.yaml", campaign.scope_or_none() or "the whole county")
+    show_status(
+        found, campaign.target_or_none() or "no lab and no access.yaml", campaign.scope_or_none() or "the whole county"
+    )
 
 
 def show_status(found: StatusReport, target: str, scope: str) -> None:
     """Print the table of towns by networks, and the dates."""
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     out = console()
     out.print(f"[bold]{found.name}[/] as of {found.today} - {target}, {scope}")
@@ -244,7 +254,9 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
     out.print("units: " + ", ".join(f"{n} {state.value}" for state, n in found.states.items()))
     cover = found.coverage
     bar = round(cover.share * 30)
-    out.print(f"central villages covered: {cover.covered}/{cover.total} {'█' * bar}{'░' * (30 - bar)} {cover.share:.0%}")
+    out.print(
+        f"central villages covered: {cover.covered}/{cover.total} {'█' * bar}{'░' * (30 - bar)} {cover.share:.0%}"
+    )
     for target_ in cover.targets:
         if target_.met:
             word = "[green]met[/]"
@@ -255,7 +267,11 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
         out.print(f"  {target_.share:.0%} by {target_.by}: {word}")
         if target_.late:
             who = list(target_.waiting_for.items())
-            out.print("    waiting for: " + "、".join(f"{title}({n})" for title, n in who[:8]) + (" …" if len(who) > 8 else ""))  # noqa: PLR2004
+            out.print(
+                "    waiting for: "
+                + "、".join(f"{title}({n})" for title, n in who[:8])
+                + (" …" if len(who) > 8 else "")
+            )
     for unit in found.units:
         if unit.note:
             out.print(f"[yellow]{unit.unit}[/]: {unit.note}")

@@ -21,7 +21,9 @@ def group() -> None:
 @boundary
 def addresses(
     county: CountyDir = HERE,
-    out: Annotated[Path | None, typer.Option(help="Where to write (default: plan/addresses.json in the county).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write (default: plan/addresses.json in the county).")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -29,11 +31,11 @@ def addresses(
 
     What an earlier plan gave stays: a village added later moves nobody. Writes JSON, and a CSV beside it.
     """
-    from addressing.plan import make_plan  # noqa: PLC0415 - keeps --help quick
-    from addressing.planfile import dump_csv, plan_path, read_plan, write_plan  # noqa: PLC0415
-    from inventory.files import write_whole  # noqa: PLC0415
-    from inventory.reader import load_county  # noqa: PLC0415
-    from inventory.topology import build_topology  # noqa: PLC0415
+    from addressing.plan import make_plan
+    from addressing.planfile import dump_csv, plan_path, read_plan, write_plan
+    from inventory.files import write_whole
+    from inventory.reader import load_county
+    from inventory.topology import build_topology
 
     found = load_county(county)
     path = out or plan_path(county)
@@ -60,4 +62,6 @@ def addresses(
     for plane in found.policy.planes:
         sites = sum(1 for r in made.records if r.kind == "lan" and r.id.endswith(f"@{plane.id}"))
         screen.print(f"  {made.by_id[f'plane:{plane.id}'].prefix:24} {plane.id:11} {sites:3} sites  {plane.name}")
-    screen.print(f"  {counts['new']} new, {counts['kept']} kept, {counts['moved']} moved, {counts['quarantined']} quarantined")
+    screen.print(
+        f"  {counts['new']} new, {counts['kept']} kept, {counts['moved']} moved, {counts['quarantined']} quarantined"
+    )

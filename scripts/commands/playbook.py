@@ -13,15 +13,17 @@ from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, 
 def playbook(
     name: Annotated[str, typer.Argument(help="provision, verify, cutover or retire.")],
     county: CountyDir = HERE,
-    extra: Annotated[list[str] | None, typer.Option("--extra", "-e", help="KEY=VALUE for the play, for example units=a@b.")] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option("--extra", "-e", help="KEY=VALUE for the play, for example units=a@b.")
+    ] = None,
     limit: Annotated[str | None, typer.Option(help="Only these hosts or groups, as in Ansible.")] = None,
     *,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; show verdicts and differences.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a playbook by ansible-runner from the county's own inventory, with the same gates as the commands."""
-    from inventory.errors import ExtranetError  # noqa: PLC0415 - keeps --help quick
-    from playbooks.runner import run_playbook  # noqa: PLC0415
+    from inventory.errors import ExtranetError
+    from playbooks.runner import run_playbook
 
     variables = {}
     for item in extra or []:

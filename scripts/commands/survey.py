@@ -21,7 +21,7 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
 
     Exit 0 when the inventory can be used, 2 with the full list of problems when it cannot.
     """
-    from inventory.reader import find_overlaps, load_county  # noqa: PLC0415 - keeps --help quick
+    from inventory.reader import find_overlaps, load_county
 
     found = load_county(county)
     overlaps = find_overlaps(found)
@@ -53,7 +53,9 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
         units = [u for u in found.units if u.network == network.id]
         rent = sum(found.circuit_by_id[u.circuit].monthly_rent_yuan for u in units)
         ranges = ", ".join(map(str, network.prefixes))
-        out.print(f"  {network.id:16} {network.name}  {len(units)} sites, {ranges}, ¥{rent:,} a month - {network.responsible}")
+        out.print(
+            f"  {network.id:16} {network.name}  {len(units)} sites, {ranges}, ¥{rent:,} a month - {network.responsible}"
+        )
     for overlap in overlaps:
         out.print(
             f"[yellow]overlap[/]: {overlap.first} and {overlap.second} both use {overlap.prefixes[0]}"
@@ -61,5 +63,9 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
             + " - kept apart, each in its own plane"
         )
     for refused in found.refused:
-        out.print(f"[red]refused[/]: networks row {refused.row} ({refused.name}) is marked classified - it stays outside, always")
-    out.print(f"[green]good[/]: {len(found.needs)} needs must work, {len(found.forbidden)} ways must stay closed; no problems")
+        out.print(
+            f"[red]refused[/]: networks row {refused.row} ({refused.name}) is marked classified - it stays outside, always"
+        )
+    out.print(
+        f"[green]good[/]: {len(found.needs)} needs must work, {len(found.forbidden)} ways must stay closed; no problems"
+    )

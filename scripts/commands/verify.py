@@ -21,7 +21,9 @@ def verify(
     unit: Annotated[list[str] | None, typer.Option(help="Only what these units' users need.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     *,
-    show_all: Annotated[bool, typer.Option("--all", help="List every failed check, not the first few a station.")] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="List every failed check, not the first few a station.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure every station against every service it needs and against those it must not reach.
@@ -29,14 +31,14 @@ def verify(
     The expected matrix comes from the inventory; whatever was not measured is failed. The results are recorded in
     the ledger as evidence. Exit 0 all passed, 1 any failed.
     """
-    from migration.campaign import open_campaign  # noqa: PLC0415 - keeps --help quick
-    from migration.verify import verify as run_verify  # noqa: PLC0415
+    from migration.campaign import open_campaign
+    from migration.verify import verify as run_verify
 
     campaign = open_campaign(county)
     progress = Progress(quiet=as_json)
     report = run_verify(campaign, stations=station, units=unit, say=progress.say, on_progress=progress.tick)
     if junit is not None:
-        from nornir_tasks.stations.junit import write_junit  # noqa: PLC0415
+        from nornir_tasks.stations.junit import write_junit
 
         write_junit(report.results, junit)
     if as_json:
@@ -48,14 +50,16 @@ def verify(
 
 def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
     """Print a line a station, then why the first few checks of each failed."""
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
     out = console()
     limit = 10_000 if show_all else 3
     for name, results in report.by_station().items():
         bad = [r for r in results if r.outcome != "passed"]
         strip = "".join("[green]■[/]" if r.outcome == "passed" else "[red]■[/]" for r in results[:80])
-        out.print(f"{'[red]✗[/]' if bad else '[green]✓[/]'} {name:26} {len(results) - len(bad):3}/{len(results):<3} {strip}")
+        out.print(
+            f"{'[red]✗[/]' if bad else '[green]✓[/]'} {name:26} {len(results) - len(bad):3}/{len(results):<3} {strip}"
+        )
         for result in bad[:limit]:
             out.print(f"    {escape(result.check.id)}: {escape(result.why)}", style="red")
         if len(bad) > limit:

@@ -34,7 +34,13 @@ def with_village(county: County, town: str, name: str, code: str) -> County:
     circuit = next(c for c in county.circuits if c.device == model.id)
     station = next(s for s in county.stations if s.site == model.site)
     site = Site(
-        id=name, name=name, site_class=SiteClass.VILLAGE, parent=town, division_code=code, responsible="村支书", central=True
+        id=name,
+        name=name,
+        site_class=SiteClass.VILLAGE,
+        parent=town,
+        division_code=code,
+        responsible="村支书",
+        central=True,
     )
     return county.altered(
         sites=(*county.sites, site),
@@ -103,7 +109,9 @@ def test_second_run_changes_nothing() -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.sampled_from([s.id for s in SAMPLE.sites if s.site_class is SiteClass.TOWN]), min_size=1, max_size=5))
+@given(
+    st.lists(st.sampled_from([s.id for s in SAMPLE.sites if s.site_class is SiteClass.TOWN]), min_size=1, max_size=5)
+)
 def test_village_added_later_moves_nobody(towns: list[str]) -> None:
     """However villages arrive, and wherever their codes sort, every earlier assignment stays as it was."""
     county, plan = SAMPLE, PLAN
@@ -153,7 +161,10 @@ def test_another_pool_does_not_move_addresses() -> None:
 def test_ipv4_pool_that_is_too_small_is_named() -> None:
     """Running out names the field and who got nothing."""
     policy = SAMPLE.policy.altered(ipv4_link_pool=IPv4Network("100.64.0.0/28"))
-    county = SAMPLE.altered(policy=policy, circuits=tuple(c.altered(wan_prefix=None) if c.network == "extranet" else c for c in SAMPLE.circuits))
+    county = SAMPLE.altered(
+        policy=policy,
+        circuits=tuple(c.altered(wan_prefix=None) if c.network == "extranet" else c for c in SAMPLE.circuits),
+    )
     with pytest.raises(PoolTooSmallError, match="ipv4_link_pool"):
         planned(county)
 

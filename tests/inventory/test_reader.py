@@ -86,14 +86,23 @@ def test_every_reused_line_is_a_legacy_one(sample: County) -> None:
 def test_twenty_mistakes_give_twenty_lines(folder: Path) -> None:
     """A county with twenty mistakes lists all twenty, each with file, row, column and what to do."""
     edit(folder, "sites.csv", lambda t: t.replace("410329101000", "4.10329E+11", 1))
-    edit(folder, "sites.csv", lambda t: t.replace("河滨街道便民服务中心,town,county", "河滨街道便民服务中心,city,county"))
+    edit(
+        folder, "sites.csv", lambda t: t.replace("河滨街道便民服务中心,town,county", "河滨街道便民服务中心,city,county")
+    )
     edit(folder, "sites.csv", lambda t: t.replace("便民服务站,village,banpo,", "便民服务站,village,banpoo,", 1))
     edit(folder, "sites.csv", lambda t: t.replace(",yes,\n", ",maybe,\n", 1))
     edit(folder, "sites.csv", lambda t: t.replace("10.128.0.128/26", "10.128.0.130/26"))
     edit(folder, "stations.csv", lambda t: t.replace("zone,30,11", "zone,thirty,11"))
     edit(folder, "stations.csv", lambda t: t.replace("county,zone,16,14", "county,zone,16,400"))
     edit(folder, "stations.csv", lambda t: t.replace("public;police", "public;polic"))
-    edit(folder, "networks.csv", lambda t: t.replace("real-estate,不动产登记专网,伊川县自然资源局,realestate,no", "real-estate,不动产登记专网,伊川县自然资源局,realestate,"))
+    edit(
+        folder,
+        "networks.csv",
+        lambda t: t.replace(
+            "real-estate,不动产登记专网,伊川县自然资源局,realestate,no",
+            "real-estate,不动产登记专网,伊川县自然资源局,realestate,",
+        ),
+    )
     edit(folder, "devices.csv", lambda t: t.replace(",town,extranet,frr,4200041101", ",town,extranet,frr,"))
     edit(folder, "devices.csv", lambda t: t.replace("hebin,town,extranet", "hebin,tower,extranet"))
     edit(folder, "circuits.csv", lambda t: t.replace("2027-12-31", "soon", 1))
@@ -120,7 +129,11 @@ def test_row_that_refers_to_a_classified_network_is_a_problem(folder: Path) -> N
 
 def test_empty_classified_cell_is_not_a_no(folder: Path) -> None:
     """The scope guard never takes silence for 'not classified'."""
-    edit(folder, "networks.csv", lambda t: t.replace("sealed-net,某涉密专网,某单位,,yes", "sealed-net,某涉密专网,某单位,,"))
+    edit(
+        folder,
+        "networks.csv",
+        lambda t: t.replace("sealed-net,某涉密专网,某单位,,yes", "sealed-net,某涉密专网,某单位,,"),
+    )
     assert any("classified" in line and "empty cell" in line for line in problems(folder))
 
 
@@ -134,13 +147,13 @@ def test_encodings_people_save_in(folder: Path, sample: County, encoding: str) -
 
 def test_full_width_input(folder: Path, sample: County) -> None:
     """Full-width digits, letters and separators read as the plain ones."""
-    edit(folder, "stations.csv", lambda t: t.replace("zone,30,11,public;edu", "zone,３０,１１,public；edu"))  # noqa: RUF001
+    edit(folder, "stations.csv", lambda t: t.replace("zone,30,11,public;edu", "zone,３０,１１,public；edu"))
     assert load_county(folder) == sample
 
 
 def test_workbook_with_chinese_headers_reads_the_same(folder: Path, sample: County) -> None:
     """The planner's workbook, headers in Chinese, gives the same county as the CSV files."""
-    import csv  # noqa: PLC0415
+    import csv
 
     book = Workbook()
     book.remove(book.worksheets[0])
@@ -210,7 +223,10 @@ def test_restricting_keeps_whole_towns(sample: County) -> None:
 def test_topology_does_not_depend_on_row_order(sample: County) -> None:
     """Wiring is a function of content: reversing every table gives the same links and LANs, as sets."""
     turned = sample.altered(
-        circuits=sample.circuits[::-1], stations=sample.stations[::-1], sites=sample.sites[::-1], networks=sample.networks[::-1]
+        circuits=sample.circuits[::-1],
+        stations=sample.stations[::-1],
+        sites=sample.sites[::-1],
+        networks=sample.networks[::-1],
     )
     one, two = build_topology(sample), build_topology(turned)
     assert one.links == two.links

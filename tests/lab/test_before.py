@@ -17,12 +17,14 @@ World = tuple[County, Topology, AddressPlan]
 
 @pytest.fixture(scope="module")
 def world() -> World:
+    """The whole sample county, its topology and plan."""
     county = load_county(SAMPLE)
     topology = build_topology(county)
     return county, topology, make_plan(county, topology)
 
 
 def render(world: World, device: str) -> str:
+    """One router's configuration before migration."""
     county, topology, plan = world
     return render_before(county, topology, plan, county.device_by_id[device], "netns")
 

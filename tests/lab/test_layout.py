@@ -18,10 +18,12 @@ PREFIX = IPv6Network("fdab:cdef:12::/48")
 
 @pytest.fixture(scope="module")
 def county() -> County:
+    """The whole sample county."""
     return load_county(SAMPLE)
 
 
 def layout_of(county: County, backend: VrfBackend) -> Layout:
+    """Its lab, with VRFs kept in one way or the other."""
     topology = build_topology(county)
     return make_layout(
         county, topology, make_plan(county, topology), backend, prefix=PREFIX, authority=Authority("test")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabBusyError, LabDownError, MachineError
+from lab.kernel import check_machine
 from lab.state import find_id, lab_id, lab_lock, read_state, replace_file, runtime_dir
 from lab.wiring import draw_prefix
 
@@ -61,3 +62,14 @@ def test_no_free_prefix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.wiring._run_ip", lambda argv, lines=None: answers[argv[2]])
     with pytest.raises(MachineError, match="overlap fd00::/8"):
         draw_prefix()
+
+
+def test_only_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without root, or with programs missing, one line says what to do."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(MachineError, match="only root may; run this command as root"):
+        check_machine()
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("lab.kernel.find_tool", lambda name: None if name == "unbound" else f"/usr/sbin/{name}")
+    with pytest.raises(MachineError, match=r"programs are missing \(.*unbound.*\); run scripts/setup"):
+        check_machine()

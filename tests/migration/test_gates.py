@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from addressing.plan import make_plan
 from inventory.errors import ScopeGuardError, UnknownNameError
 from inventory.model import County
+from inventory.reader import load_county
+from inventory.topology import build_topology
 from migration.evidence import Bound, Evidence
 from migration.gates import Stage, Verdict, judge_back, judge_cutover, judge_proof, judge_provision, judge_retirement
+from migration.matrix import build_matrix
 from migration.proof import Situation
-from migration.units import Step, UnitState
+from migration.units import Step, UnitState, fold
 from nornir_tasks.drivers import Capabilities
 from nornir_tasks.stations.model import Finding, Outcome, Result
 from tests.migration.scene import (
@@ -624,3 +629,47 @@ def test_names_are_checked_before_any_gate() -> None:
         judge_retirement("hidden@ta", "drain", scene)
     with pytest.raises(UnknownNameError, match="did you mean fin@ta"):
         judge_cutover("fin@taa", scene)
+
+
+# --- a whole county ---
+
+
+def test_the_sample_county_can_be_taken_to_the_end() -> None:
+    """In the right order, with everything measured, every unit of the sample county may be cut over and retired."""
+    county = load_county(Path(__file__).resolve().parents[2] / "inventory" / "yichuan")
+    topology = build_topology(county)
+    checks = build_matrix(county, topology, make_plan(county, topology, None)).checks
+    hubs = [u.id for u in county.units if u.site == county.county_site.id]
+    villages = [u.id for u in county.units if county.circuit_by_id[u.circuit].device is None]
+    towns = [u.id for u in county.units if u.id not in {*hubs, *villages}]
+    assert hubs
+    assert towns
+    assert villages
+
+    def scene(story: Story) -> Situation:
+        began = story.at
+        results = [pass_check(c, began + timedelta(seconds=5)) for c in checks]
+        run = measure(county, began, results=results, bound=bound_now(county))
+        return replace(situation_of(county, story.wait_s(20), run), checks=checks)
+
+    def all_allowed(verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            assert verdict.allowed, f"{verdict.unit} {verdict.gate}: {text_of(verdict)[:500]}"
+
+    story = Story().go(*hubs, *towns, *villages, to=UnitState.PROVISIONED)
+    all_allowed([judge_cutover(u, scene(story)) for u in hubs[:1]])
+    story.go(*hubs, to=UnitState.CUT_OVER)
+    now = scene(story)
+    all_allowed([judge_cutover(u, now) for u in (*towns, *villages)])
+    story.go(*towns, *villages, to=UnitState.CUT_OVER).wait_s(county.policy.timers.soak_s)
+    for group in (villages, towns, hubs):
+        now = scene(story)
+        all_allowed([judge_retirement(u, "drain", now) for u in group])
+        now = scene(story.go(*group, to=UnitState.DRAINED))
+        all_allowed([judge_retirement(u, "shut", now) for u in group])
+        story.go(*group, to=UnitState.SHUT)
+    for group in (villages, towns, hubs):
+        now = scene(story.wait_s(county.policy.timers.hold_s))
+        all_allowed([judge_retirement(u, "remove", now) for u in group])
+        story.go(*group, to=UnitState.REMOVED)
+    assert {r.state for r in fold(story.events, county).values()} == {UnitState.REMOVED}

@@ -320,6 +320,23 @@ def test_breaks_read_as_one_line() -> None:
     assert str(Break(seq=3, kind="removed", what="event 3 missing")) == "event 3: removed: event 3 missing"
 
 
+def test_tampering_between_two_readings_is_seen(ledger: Ledger, tmp_path: Path) -> None:
+    """What is read is checked although it was read before: a cut, a rewrite and an addition meanwhile are all seen."""
+    fill(ledger, 3)
+    assert len(ledger.events()) == 3
+    fill(ledger, 2, first=4)
+    assert [e.seq for e in ledger.events()] == [1, 2, 3, 4, 5]
+    with Ledger.open(tmp_path, StoppedClock(), TARGET) as other:
+        fill(other, 1, first=6)
+    assert len(ledger.events()) == 6
+    tamper(tmp_path / "ledger.sqlite", "DELETE FROM events WHERE seq = 6")
+    with pytest.raises(LedgerBrokenError, match="event 6: truncated"):
+        ledger.events()
+    rehash(tmp_path / "ledger.sqlite", 5, note="x")
+    with pytest.raises(LedgerBrokenError, match="event 6: truncated"):
+        ledger.events()
+
+
 # --- trouble with the file ---
 
 

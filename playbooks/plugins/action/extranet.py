@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _requires_connection = False
 
-    def run(self, tmp=None, task_vars=None):  # noqa: ANN001, ANN201 - Ansible's signature
+    def run(self, tmp=None, task_vars=None):
         """Run the job; `failed` follows the suite's exit codes, given as `rc`."""
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "rc": error.exit_code, "msg": str(error)}
 
 
-def _names(value) -> list[str]:  # noqa: ANN001 - whatever a play gives
+def _names(value) -> list[str]:
     if value is None:
         return []
     if isinstance(value, str):
@@ -51,7 +51,7 @@ def _names(value) -> list[str]:  # noqa: ANN001 - whatever a play gives
     return [str(part) for part in value]
 
 
-def _push(folder: Path, arguments: dict, apply: bool) -> dict:  # noqa: FBT001 - one shape for all jobs
+def _push(folder: Path, arguments: dict, apply: bool) -> dict:
     from migration.campaign import open_campaign
     from migration.provision import choose_devices, preview, provision
 
@@ -76,14 +76,14 @@ def _push(folder: Path, arguments: dict, apply: bool) -> dict:  # noqa: FBT001 -
     }
 
 
-def devices_of(campaign, domain: str, devices: list[str]) -> list[str]:  # noqa: ANN001 - a Campaign
+def devices_of(campaign, domain: str, devices: list[str]) -> list[str]:
     """Return a domain's devices among those asked for."""
     from migration.provision import group_by_domain
 
     return group_by_domain(campaign, devices).get(domain, [])
 
 
-def _verify(folder: Path, arguments: dict, apply: bool) -> dict:  # noqa: ARG001, FBT001 - one shape for all jobs
+def _verify(folder: Path, arguments: dict, apply: bool) -> dict:
     from migration.campaign import open_campaign
     from migration.verify import verify
 
@@ -103,7 +103,7 @@ def _verify(folder: Path, arguments: dict, apply: bool) -> dict:  # noqa: ARG001
     }
 
 
-def _units(reports, wanted: int) -> dict:  # noqa: ANN001 - UnitReport values
+def _units(reports, wanted: int) -> dict:
     bodies = [r.as_json() for r in reports]
     refused = [b for b in bodies if not b["allowed"]]
     failed = [b for b in bodies if b["outcome"] and b["outcome"]["ending"] != "done"]
@@ -122,7 +122,7 @@ def _units(reports, wanted: int) -> dict:  # noqa: ANN001 - UnitReport values
     }
 
 
-def _cutover(folder: Path, arguments: dict, apply: bool) -> dict:  # noqa: FBT001 - one shape for all jobs
+def _cutover(folder: Path, arguments: dict, apply: bool) -> dict:
     from migration.campaign import open_campaign
     from migration.cutover import cutover
 
@@ -131,7 +131,7 @@ def _cutover(folder: Path, arguments: dict, apply: bool) -> dict:  # noqa: FBT00
     return _units(cutover(campaign, units, apply=apply), max(len(units), 1))
 
 
-def _retire(folder: Path, arguments: dict, apply: bool) -> dict:  # noqa: FBT001 - one shape for all jobs
+def _retire(folder: Path, arguments: dict, apply: bool) -> dict:
     from migration.campaign import open_campaign
     from migration.retire import retire
 

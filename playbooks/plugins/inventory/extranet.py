@@ -33,7 +33,7 @@ class InventoryModule(BaseInventoryPlugin):
         """Take county.yaml of a county's folder."""
         return Path(path).name == "county.yaml"
 
-    def parse(self, inventory, loader, path, cache=True) -> None:  # noqa: ANN001, FBT002 - Ansible's signature
+    def parse(self, inventory, loader, path, cache=True) -> None:
         """Fill the inventory."""
         super().parse(inventory, loader, path, cache)
         folder = Path(path).parent.resolve()
