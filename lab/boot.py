@@ -339,6 +339,7 @@ class _Boot:
             addresses={n.name: str(n.address) for n in layout.nodes.values() if n.kind in {"router", "station"}},
             vrf_backend=state.facts.vrf_backend,
             ca_file="/etc/extranet/ca.pem",
+            towns=self.towns,
         )
         text = yaml.safe_dump(access.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         replace_file(self.county_dir / LAB_FILE, text)

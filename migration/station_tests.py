@@ -70,15 +70,26 @@ class StationTests:
             config.option.dist = "loadscope"  # a station's tests go to one worker, so that it is asked once
 
     def _collect_county(self) -> None:
-        """Collect the county's folder: alone, or beside what else was asked for; a station's name may stand alone."""
-        if self.config.args_source is not pytest.Config.ArgsSource.ARGS:
-            self.config.args[:] = [str(self.folder)]
-            return
+        """Collect the county's folder: alone, or beside what else was asked for.
+
+        A test's own name (`STATION` or `STATION::TEST`) selects it; the choice travels to xdist's workers as an option.
+        """
+        option = self.config.option
         stations = set(self.matrix.stations)
-        args = [f"{self.folder}::{a}" if a.split("::")[0] in stations else a for a in self.config.args]
-        if not any(Path(a.split("::")[0]).resolve() == self.folder for a in args):
-            args.append(str(self.folder))
-        self.config.args[:] = args
+        asked = [] if self.config.args_source is not pytest.Config.ArgsSource.ARGS else list(self.config.args)
+        option.extranet_only = [
+            *getattr(option, "extranet_only", ()),
+            *(a for a in asked if a.split("::")[0] in stations),
+        ]
+        others = [a for a in asked if a.split("::")[0] not in stations]
+        if not any(Path(a).resolve() == self.folder for a in others):
+            others.append(str(self.folder))
+        self.config.args[:] = others
+
+    def wants(self, station: str, name: str) -> bool:
+        """Tell whether a test was asked for; without names all are."""
+        only = self.config.option.extranet_only
+        return not only or station in only or f"{station}::{name}" in only
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -140,10 +151,11 @@ class StationCollector(pytest.Collector):
             if check.station == self.name:
                 mark = "!" if check.expect == "blocked" else ""
                 name = f"{check.plane}-{mark}{check.service}-{check.family.value}"
-                yield CheckItem.from_parent(self, name=name, check=check, tests=self.tests)
+                if self.tests.wants(self.name, name):
+                    yield CheckItem.from_parent(self, name=name, check=check, tests=self.tests)
 
 
-class CheckFailed(AssertionError):
+class CheckNotPassedError(AssertionError):
     """A check that did not pass: failed or unknown."""
 
     def __init__(self, result: Result) -> None:
@@ -174,12 +186,12 @@ class CheckItem(pytest.Item):
             ("raw", json.dumps(result.raw, ensure_ascii=True, sort_keys=True)),
         ]
         if result.outcome is not Outcome.PASSED:
-            raise CheckFailed(result)
+            raise CheckNotPassedError(result)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show why, and all that was found on the way up; a traceback only for what is no finding."""
         error = excinfo.value
-        if not isinstance(error, CheckFailed):
+        if not isinstance(error, CheckNotPassedError):
             return super().repr_failure(excinfo, style)
         result = error.result
         lines = [f"{result.outcome.value}: {result.why}", f"from {self.check.station}, leg {self.check.interface}"]
@@ -208,7 +220,7 @@ def measure_through_testinfra(checks: Sequence[Check], county: County, access: A
         return collect.read_results(checks, text, nonce=nonce, hops=hops, county=county, window=(began, time.time()))
     except collect.StationUnmeasuredError as error:
         return collect.unmeasured(checks, error.aspect, error.why, at=time.time())
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
         words = f"measuring {station} - expected done, found {type(error).__name__}: {str(error)[:200]}"
         return collect.unmeasured(checks, "agent", words, at=time.time())
 

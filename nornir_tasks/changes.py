@@ -1,8 +1,8 @@
 """The commit wave: the same for provisioning, cutover and retirement.
 
-Every candidate is checked on its device before the first one is applied anywhere; then each device arms its own timer and
-applies. What the probes say afterwards is the caller's business: `confirm` or `roll_back`, or do nothing and the devices
-go back by themselves.
+Every candidate is checked on its device before the first one is applied anywhere; then each device arms its own timer
+and applies. What the probes say afterwards is the caller's business: `confirm` or `roll_back`, or do nothing and the
+devices go back by themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Nornir over the county's routers, built from objects; what comes back are our own values, one for every host asked.
 
 Nornir schedules and keeps the sessions; its results never leave this module, because they carry hosts with their
-connection data and tracebacks. Whatever happens to one host becomes that host's outcome, and a host without one is unknown.
+connection data and tracebacks. Whatever happens to one host becomes that host's outcome, and a host without one is
+unknown.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class DriverConnection:
         configuration: Config | None = None,  # noqa: ARG002
     ) -> None:
         """Log in with the driver of the host's platform."""
-        assert extras is not None
-        driver = PLATFORMS[platform or ""].driver(extras["device"], extras["access"])
+        known = extras or {}
+        driver = PLATFORMS[platform or ""].driver(known["device"], known["access"])
         driver.open()
         self._driver = driver
 
@@ -78,7 +79,8 @@ class DriverConnection:
     @property
     def connection(self) -> Driver:
         """The open driver."""
-        assert self._driver is not None
+        if self._driver is None:
+            raise RuntimeError("the connection was never opened")
         return self._driver
 
 

@@ -81,7 +81,7 @@ def platform_of(county: County, device_id: str) -> Platform:
     return platform
 
 
-def render_all(
+def render_all(  # noqa: PLR0917 - the seam of all platforms
     county: County,
     topology: Topology,
     plan: AddressPlan,
@@ -94,7 +94,7 @@ def render_all(
     return {d: platform_of(county, d).render(county, topology, plan, d, cut_over, vrf_backend) for d in wanted}
 
 
-def render_changed(
+def render_changed(  # noqa: PLR0917 - the seam of all platforms
     county: County,
     topology: Topology,
     plan: AddressPlan,

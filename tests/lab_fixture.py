@@ -70,7 +70,7 @@ def run_lab(county_dir: Path, *arguments: str, env: dict[str, str] | None = None
         env={**os.environ, "EXTRANET_COUNTY": str(county_dir), **(env or {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

@@ -41,7 +41,7 @@ def start_up(county_dir: Path) -> subprocess.Popen[bytes]:
 
 def await_processes(county_dir: Path, at_least: int) -> None:
     """Wait until so many nodes live."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while len(marked_processes(lab_id(county_dir))) < at_least:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -68,7 +68,7 @@ def test_a_killed_up_is_cleaned(county_copy: Path, nodes: int) -> None:
     with start_up(county_copy) as process:
         await_processes(county_copy, nodes)
         process.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while marked_processes(lab_id(county_copy)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not marked_processes(lab_id(county_copy))

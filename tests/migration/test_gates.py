@@ -150,7 +150,7 @@ def test_proven_is_allowed(name: str) -> None:
 
 
 @given(name=GATE_NAMES, pick=st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_needed_result_missing_refuses(name: str, pick: Random) -> None:
     """From an allowed verdict, removing any single needed result refuses, and names its station and service."""
     scene, judge = SCENES[name], ALLOWED[name][1]
@@ -174,7 +174,7 @@ SPOILERS: dict[str, Callable[[Result], Result]] = {
 
 
 @given(name=GATE_NAMES, spoiler=st.sampled_from(sorted(SPOILERS)), pick=st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_needed_result_spoiled_refuses(name: str, spoiler: str, pick: Random) -> None:
     """From an allowed verdict, failing, ageing or falsifying any single needed result refuses with one reason."""
     scene, judge = SCENES[name], ALLOWED[name][1]
@@ -209,7 +209,7 @@ def messes(draw: st.DrawFn) -> tuple[str, tuple[Evidence, ...]]:
 
 
 @given(mess=messes(), pick=st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_losing_evidence_never_permits(mess: tuple[str, tuple[Evidence, ...]], pick: Random) -> None:
     """Removing, ageing or failing a passed result, or losing a run, never turns refusal into permission."""
     name, runs = mess
@@ -230,7 +230,7 @@ def test_losing_evidence_never_permits(mess: tuple[str, tuple[Evidence, ...]], p
 
 
 @given(mess=messes(), pick=st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_order_is_nothing(mess: tuple[str, tuple[Evidence, ...]], pick: Random) -> None:
     """A verdict, with all its reasons, does not depend on the order of runs, results or the matrix."""
     name, runs = mess
@@ -248,7 +248,7 @@ def test_order_is_nothing(mess: tuple[str, tuple[Evidence, ...]], pick: Random) 
 
 
 @given(mess=messes(), pick=st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_not_asked_changes_nothing(mess: tuple[str, tuple[Evidence, ...]], pick: Random) -> None:
     """Evidence about other stations and planes, passed or failed, at any time, changes nothing in a verdict."""
     name, runs = mess
@@ -265,7 +265,7 @@ def test_what_is_not_asked_changes_nothing(mess: tuple[str, tuple[Evidence, ...]
 
 
 @given(name=GATE_NAMES, later_s=st.floats(0, 100_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_time_alone_takes_permission_away(name: str, later_s: float) -> None:
     """An allowed verdict stays allowed until the evidence is older than its time, and then is refused for good."""
     scene, judge = SCENES[name], ALLOWED[name][1]

@@ -183,7 +183,7 @@ def test_only_plain_json_is_recorded(ledger: Ledger, body: dict[str, object]) ->
         max_size=4,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_json_comes_back_and_verifies(tmp_path_factory: pytest.TempPathFactory, body: dict[str, object]) -> None:
     """Whatever plain JSON goes in comes back equal, and the chain is whole."""
     folder = tmp_path_factory.mktemp("any")
@@ -274,7 +274,7 @@ def test_every_tampering_is_seen(tmp_path: Path, name: str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_changed_field_is_seen(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Changing any one field of any one event to anything else is seen, at that event or the one after it."""
     folder = tmp_path_factory.mktemp("field")
@@ -519,11 +519,11 @@ def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
 
 def test_killed_anywhere_the_chain_is_whole(tmp_path: Path) -> None:
     """Killed at any moment, again and again, the record stays whole, holds all that was reported, and goes on."""
-    for round_ in range(12):
+    for round_ in range(8):
         process = start_appender(tmp_path, f"round {round_}", 1_000_000)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.013 * round_ + 0.004)
+        time.sleep(0.02 * round_ + 0.004)
         os.kill(process.pid, signal.SIGKILL)
         reported = [int(line) for line in process.stdout.read().split()]
         process.wait(timeout=30)
@@ -562,6 +562,7 @@ print(seen)
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1800)
 def test_killed_between_any_two_statements_the_chain_is_whole(tmp_path: Path) -> None:
     """Killed between any two statements of the ledger, from making the file on, a second run completes the record."""
 

@@ -248,7 +248,9 @@ def test_killed_controller_does_not_keep_a_change(router: Router, driver: FrrDri
         print("committed", flush=True)
         time.sleep(60)
     """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as controller:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    ) as controller:
         assert controller.stdout is not None
         assert controller.stdout.readline() == "committed\n"
         controller.send_signal(signal.SIGKILL)
@@ -406,7 +408,9 @@ def test_merge_enters_lines_and_goes_back(driver: FrrDriver) -> None:
     assert "10.20.8.1/24" not in after
     driver.rollback("c-1")
     assert driver.get_config() == before
-    driver.load_merge_candidate("interface lan.finance vrf finance\n ip address 10.20.8.1/24\nexit\nno ip route 192.0.2.0/24 blackhole")
+    driver.load_merge_candidate(
+        "interface lan.finance vrf finance\n ip address 10.20.8.1/24\nexit\nno ip route 192.0.2.0/24 blackhole"
+    )
     assert driver.compare_config() == ""
     driver.commit_config(revert_in_s=60, change_id="c-2")
     assert driver.pending() is None

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 BlockPath = tuple[str, ...]
+_Command = tuple[BlockPath, str]
 
 _VOLATILE = re.compile(
     r"^(frr version |frr defaults |Building configuration|Current configuration|end$|configure terminal$)"
@@ -29,7 +30,7 @@ _KEEPS_NO = re.compile(
     r"|ip forwarding|ipv6 forwarding|neighbor \S+ (activate|send-community|capability))"
 )
 _LISTS = re.compile(r"neighbor (\S+) (prefix-list|route-map|filter-list|distribute-list) \S+ (in|out)")
-# Lines of which a block holds one only: a new value takes the old one's place, so the old one must not be removed after it.
+# Lines of which a block holds one only: a new value takes the old one's place, and the old one must not be removed after.
 _SLOTS = tuple(
     re.compile(p)
     for p in (
@@ -40,7 +41,8 @@ _SLOTS = tuple(
         r"(ip|ipv6) prefix-list \S+ seq \d+",
         r"bgp (router-id|cluster-id|confederation identifier)\b",
         r"ipv6 nd (ra-interval|ra-lifetime|router-preference|mtu|reachable-time)\b",
-        r"(description|hostname|bandwidth|timers bgp|log file|log syslog|maximum-paths(?! ibgp)|maximum-paths ibgp|domainname)\b",
+        r"(description|hostname|bandwidth|timers bgp|log file|log syslog|domainname)\b",
+        r"(maximum-paths(?! ibgp)|maximum-paths ibgp)\b",
         r"set (metric|local-preference|weight|origin|tag)\b",
     )
 )
@@ -50,7 +52,7 @@ _NEIGHBOR = re.compile(r"^neighbor (\S+) ")
 
 @dataclass
 class FrrConfig:
-    """A configuration. `blocks` maps a block's path of headers to its lines, in the order they were read; () is the top."""
+    """A configuration. `blocks` maps a block's path of headers to its lines, in the order read; () is the top."""
 
     blocks: dict[BlockPath, list[str]] = field(default_factory=lambda: {(): []})
 
@@ -78,7 +80,7 @@ class FrrConfig:
 
 
 def parse(text: str) -> FrrConfig:
-    """Read a configuration as FRR prints it: blocks are indented by one space a level. Comments and volatile lines go."""
+    """Read a configuration as FRR prints it: blocks are indented by one space a level. Comments, volatile lines go."""
     config = FrrConfig()
     stack: list[tuple[int, str]] = []
     rows = [row.rstrip() for row in text.splitlines()]
@@ -169,7 +171,7 @@ def _rank_block(header: str) -> tuple[object, ...]:
 
 
 def differences(running: FrrConfig, wanted: FrrConfig) -> str:
-    """Return what turns `running` into `wanted`, for people: `+ ` and `- ` lines under their unchanged block headers."""
+    """Return what turns `running` into `wanted`, for people: `+ ` and `- ` lines under their block headers."""
     before, after = running.facts(), wanted.facts()
     if before == after:
         return ""
@@ -181,13 +183,15 @@ def differences(running: FrrConfig, wanted: FrrConfig) -> str:
     shown: BlockPath = ()
     for path in [(), *_in_order(both, ())]:
         own = _mark((path, ""), before, after) if path else " "
-        lines = [(line, _mark((path, line), before, after)) for line in both.blocks.get(path, [])]
-        changed = [(line, mark) for line, mark in lines if mark != " " and not line.startswith("netns ")]
+        marks = [(line, _mark((path, line), before, after)) for line in both.blocks.get(path, [])]
+        changed = [(line, mark) for line, mark in marks if mark != " " and not line.startswith("netns ")]
         if own == " " and not changed:
             continue
-        for depth in range(len(path)):
-            if shown[: depth + 1] != path[: depth + 1]:
-                out.append(f"{own if depth == len(path) - 1 else ' '} {' ' * depth}{path[depth]}")
+        out.extend(
+            f"{own if depth == len(path) - 1 else ' '} {' ' * depth}{path[depth]}"
+            for depth in range(len(path))
+            if shown[: depth + 1] != path[: depth + 1]
+        )
         shown = path
         out.extend(f"{mark} {' ' * len(path)}{line}" for line, mark in changed)
     return "\n".join(out) + "\n"
@@ -276,42 +280,46 @@ def patch(running: FrrConfig, wanted: FrrConfig) -> str:
     """
     before, after = running.facts(), wanted.facts()
     rebuilt = _rebuilt_neighbors(running, wanted)
-    gone_blocks = [p for p in running.blocks if p and (p, "") in before and (p, "") not in after]
-    gone_blocks = [p for p in gone_blocks if not any(p[:n] in gone_blocks for n in range(1, len(p)))]
-    stages: list[list[tuple[BlockPath, str]]] = [[] for _ in range(4)]
-    early, adds, late, last = stages
-    for path in gone_blocks:
-        stage = early if path[0].startswith("router ") else last
-        stage.append((path[:-1], f"no {path[-1]}"))
-    for block, address in sorted(rebuilt):
-        early.append((block, f"no neighbor {address}"))
-    for path in _in_apply_order(wanted):
-        if (path, "") in after and (path, "") not in before:
-            adds.append((path, ""))
-        for line in wanted.blocks[path]:
-            if (path, line) in after - before or (path[:1], _neighbor(line)) in rebuilt:
-                adds.append((path, line))
-    added_slots = {(path, _slot(line)) for path, line in adds if _slot(line)}
-    for path, lines in running.blocks.items():
-        if any(path[:n] in gone_blocks for n in range(1, len(path) + 1)):
+    closed = [p for p in running.blocks if p and (p, "") in before and (p, "") not in after]
+    closed = [p for p in closed if not any(p[:n] in closed for n in range(1, len(p)))]
+    early: list[_Command] = [(p[:-1], f"no {p[-1]}") for p in closed if p[0].startswith("router ")]
+    early += [(block, f"no neighbor {address}") for block, address in sorted(rebuilt)]
+    adds = _additions(before, wanted, rebuilt)
+    late: list[_Command] = []
+    last: list[_Command] = [(p[:-1], f"no {p[-1]}") for p in closed if not p[0].startswith("router ")]
+    replaced = {(path, _slot(line)) for path, line in adds if _slot(line)}
+    for path, line in before - after:
+        inside_closed = any(path[:n] in closed for n in range(1, len(path) + 1))
+        if not line or inside_closed or (path, _slot(line)) in replaced or (path[:1], _neighbor(line)) in rebuilt:
             continue
-        for line in lines:
-            if (path, line) not in before or (path, line) in after or (path, _slot(line)) in added_slots:
-                continue
-            whole = _removed_neighbor(path, line, wanted)
-            if (path[:1], _neighbor(line)) in rebuilt:
-                continue
-            command = (path[:1], f"no neighbor {whole}") if whole else (path, _remove_command(line))
-            if path and path[0].startswith("interface ") and line.startswith(("ip address ", "ipv6 address ")):
-                early.append(command)
-            elif not path and not line.startswith(("ip route ", "ipv6 route ")):
-                last.append(command)
-            else:
-                late.append(command)
+        whole = _removed_neighbor(path, line, wanted)
+        command = (path[:1], f"no neighbor {whole}") if whole else (path, _remove_command(line))
+        if path and path[0].startswith("interface ") and line.startswith(("ip address ", "ipv6 address ")):
+            early.append(command)
+        elif not path and not line.startswith(("ip route ", "ipv6 route ")):
+            last.append(command)
+        else:
+            late.append(command)
     out: list[str] = []
-    for stage in stages:
+    for stage in (early, adds, sorted(late), sorted(last)):
         out.extend(_as_lines(dict.fromkeys(stage)))
     return "\n".join(out) + "\n" if out else ""
+
+
+def _additions(
+    before: set[tuple[BlockPath, str]], wanted: FrrConfig, rebuilt: set[tuple[BlockPath, str]]
+) -> list[_Command]:
+    out: list[_Command] = []
+    after = wanted.facts()
+    for path in _in_apply_order(wanted):
+        if (path, "") in after and (path, "") not in before:
+            out.append((path, ""))
+        out.extend(
+            (path, line)
+            for line in wanted.blocks[path]
+            if ((path, line) in after and (path, line) not in before) or (path[:1], _neighbor(line)) in rebuilt
+        )
+    return out
 
 
 def _in_apply_order(config: FrrConfig) -> list[BlockPath]:

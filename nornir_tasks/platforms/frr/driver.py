@@ -3,13 +3,13 @@
 netmiko makes the session (strict host keys, key file); every verb is one exec channel of it, so output, errors and exit
 status are exact and nothing is read off a prompt. What runs on the router is `commit_confirm.sh` beside this file.
 
-The difference is worked out here (`config.patch`) and verified there: after the lines are in, the running configuration
-is read again and must say exactly what was wanted, else the router goes back at once. FRR's own frr-reload.py is only the
-second way back on the device: on 8.4 it writes the startup file with every reload, which would make an unconfirmed change
-survive a reboot, and it takes namespaces away from VRFs that a candidate does not name.
+The difference is worked out here (`config.patch`) and verified there: after the lines are in, the running
+configuration is read again and must say exactly what was wanted, else the router goes back at once. FRR's own
+frr-reload.py is only the second way back on the device: on 8.4 it writes the startup file with every reload, which would
+make an unconfirmed change survive a reboot, and it takes namespaces away from VRFs that a candidate does not name.
 
-Until confirmed, nothing is saved: a router that reboots in between comes back with its last confirmed configuration, and
-knows nothing of a pending change.
+Until confirmed, nothing is saved: a router that reboots in between comes back with its last confirmed configuration,
+and knows nothing of a pending change.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import random
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -88,7 +89,7 @@ class FrrDriver:
         for left in reversed(range(BANNER_TRIES)):
             try:
                 self._session = _connect(self.device, address, self.access)
-            except _BannerMissing as error:
+            except _BannerMissingError as error:
                 if not left:
                     raise DeviceUnreachableError(
                         self.device, f"no SSH banner from {address}", "look at its sshd"
@@ -117,9 +118,8 @@ class FrrDriver:
 
     def load_merge_candidate(self, config: str) -> None:
         """Stage lines to enter (with `no ...` lines to remove) and have the router check their syntax."""
-        self._check(config)
-        assert self._running is not None
-        self._wanted = frr.merged(self._running, frr.parse(config))
+        running = self._check(config)
+        self._wanted = frr.merged(running, frr.parse(config))
 
     def compare_config(self) -> str:
         """Return what the candidate would change in what ran when it was loaded; empty when nothing."""
@@ -177,7 +177,7 @@ class FrrDriver:
     def _digest(self) -> str:
         return hashlib.sha256(self._running_text.encode()).hexdigest()
 
-    def _check(self, text: str) -> None:
+    def _check(self, text: str) -> frr.FrrConfig:
         self._running = self._wanted = None
         body = text if text.endswith("\n") else text + "\n"
         reply = self._script("check", str(len(body.encode())), stdin=body)
@@ -188,6 +188,7 @@ class FrrDriver:
         if "\nend" not in reply.out:
             raise DeviceError(self.device, f"does not show its configuration: {_line(reply)}", "is FRR running there?")
         self._running_text, self._running = reply.out, frr.parse(reply.out)
+        return self._running
 
     def _apply(self, verb: str, change_id: str, *words: str, texts: tuple[str, ...]) -> Reply:
         sizes = [str(len(t.encode())) for t in texts]
@@ -257,14 +258,12 @@ class FrrDriver:
 
     def _exec(self, command: str, stdin: str = "") -> Reply:
         """Run one command on a channel of its own. A dead session is opened anew before, never in the middle."""
-        import paramiko  # noqa: PLC0415 - heavy
+        import paramiko
 
         if not self._alive():
             self.close()
             self.open()
-        client: paramiko.SSHClient = self._session.remote_conn_pre
-        transport = client.get_transport()
-        assert transport is not None
+        transport: paramiko.Transport = self._session.remote_conn_pre.get_transport()
         channel = None
         try:
             channel = transport.open_session(timeout=self.timeout_s)
@@ -299,14 +298,14 @@ class FrrDriver:
         return Reply(out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), status)
 
 
-class _BannerMissing(Exception):
+class _BannerMissingError(Exception):
     """sshd closed the connection before its banner: too many logins at once."""
 
 
 @cache
 def _session_class() -> Callable[..., Any]:
-    import paramiko  # noqa: PLC0415 - heavy, and only needed to speak to a device
-    from netmiko.linux.linux_ssh import LinuxSSH  # noqa: PLC0415
+    import paramiko
+    from netmiko.linux.linux_ssh import LinuxSSH
 
     class ExecLinux(LinuxSSH):
         """netmiko's Linux session without the interactive shell, which nothing here would read."""
@@ -321,21 +320,19 @@ def _session_class() -> Callable[..., Any]:
                 client.close()
                 raise
             transport = client.get_transport()
-            assert isinstance(transport, paramiko.Transport)
-            transport.set_keepalive(15)
+            if transport is not None:
+                transport.set_keepalive(15)
 
         def disconnect(self) -> None:
-            try:
+            with suppress(paramiko.SSHException, OSError, EOFError):
                 self.paramiko_cleanup()
-            except (paramiko.SSHException, OSError, EOFError):
-                pass
 
     return ExecLinux
 
 
 def _connect(device: str, address: str, access: Access) -> Any:
     """Open a session; what goes wrong comes out as our errors, which name no key and no secret."""
-    import paramiko  # noqa: PLC0415
+    import paramiko
 
     where = f"{address} port {access.port}"
     try:
@@ -372,10 +369,10 @@ def _connect(device: str, address: str, access: Access) -> Any:
                 device, f"the host key of {where} is not known", f"add it to {access.known_hosts}"
             ) from error
         if "banner" in text:
-            raise _BannerMissing(text) from error
+            raise _BannerMissingError(text) from error
         raise DeviceUnreachableError(device, f"no SSH session with {where}: {text}", "look at its sshd") from error
     except EOFError as error:
-        raise _BannerMissing("closed") from error
+        raise _BannerMissingError("closed") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise DeviceUnreachableError(
@@ -385,7 +382,7 @@ def _connect(device: str, address: str, access: Access) -> Any:
 
 @cache
 def _on_device_script() -> tuple[str, str]:
-    """Return the script and its path on a device; the path names its content, so an old one is never run for a new one."""
+    """Return the script and its path on a device; the path names its content, so an old one never runs for a new one."""
     text = files(__package__).joinpath("commit_confirm.sh").read_text("utf-8")
     return text, f"{RUN_FOLDER}/commit_confirm.{hashlib.sha256(text.encode()).hexdigest()[:12]}.sh"
 

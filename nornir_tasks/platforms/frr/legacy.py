@@ -53,7 +53,7 @@ def legacy_state_of(unit_state: str) -> LegacyState:
 
 def render_legacy_patch(
     county: County,
-    topology: Topology,
+    topology: Topology,  # noqa: ARG001 - the seam's: other platforms may need the wiring
     unit: Unit,
     from_state: LegacyState,
     to_state: LegacyState,
@@ -63,7 +63,7 @@ def render_legacy_patch(
     """Return the lines to merge, by device, that bring a unit's legacy side from one state to another.
 
     `others` holds the states of the other units (`normal` where missing): a town's line stays up while a village
-    behind it needs it. Devices without a change are left out. `topology` names the ports (kept for other platforms).
+    behind it needs it. Devices without a change are left out.
     """
     if unit.id not in county.unit_by_id:
         raise UnknownNameError("unit", unit.id, county.unit_by_id)
@@ -100,9 +100,10 @@ def legacy_facts(county: County, network: str, states: Mapping[str, LegacyState]
             say(circuit.device, port, f"ip address {unit.interconnect}/{length}", present=withheld and not removed)
             say(circuit.device, port, "shutdown", present=state.reached(LegacyState.SHUT))
             continue
-        holder, port = (circuit.device, circuit.lan_port) if circuit.device else (circuit.far_device, circuit.far_port)
-        say(holder, f"interface {port}", f"ip address {unit.gateway}/{length}", present=not removed)
-        say(holder, f"interface {port}", "shutdown", present=withheld)
+        holder = circuit.device or circuit.far_device
+        port = f"interface {circuit.lan_port if circuit.device else circuit.far_port}"
+        say(holder, port, f"ip address {unit.gateway}/{length}", present=not removed)
+        say(holder, port, "shutdown", present=withheld)
         town = circuit if circuit.device else _line_of(county, network, circuit.far_device)
         if town is None or town.wan_prefix is None:
             continue
@@ -132,7 +133,7 @@ def _states_behind(county: County, network: str, device: str, states: Mapping[st
 
 
 def _lines(before: Mapping[Fact, bool], after: Mapping[Fact, bool]) -> list[str]:
-    changed = [fact for fact in (before | after) if before.get(fact, False) != after.get(fact, False)]
+    changed = [fact for fact in dict.fromkeys([*before, *after]) if before.get(fact, False) != after.get(fact, False)]
     out: list[str] = []
     for block in sorted({block for block, _ in changed}):
         # Addresses go before others come: the kernel drops a subnet's secondary addresses with its primary one.

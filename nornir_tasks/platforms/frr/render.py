@@ -33,7 +33,7 @@ _Network = IPv4Network | IPv6Network
 _Via = IPv4Address | IPv6Address | str
 
 
-def render_device(
+def render_device(  # noqa: PLR0917 - the seam of all platforms
     county: County,
     topology: Topology,
     plan: AddressPlan,
@@ -49,7 +49,7 @@ def render_device(
 
 
 class _Renderer:
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one call, beside it
         self,
         county: County,
         topology: Topology,
@@ -183,15 +183,18 @@ class _Renderer:
                     for net in self._public4():
                         yield net, ends4[0]
         if vrf == self.shared:
-            # The pool that leads back to the public plane holds this LAN too: without the route to it proper, packets would
-            # go round the hairpin until they die. Worse than any routing protocol's, and never told to anybody.
+            # The pool that leads back to the public plane holds this LAN too: without the route proper, packets would go
+            # round the hairpin until they die. Worse than any routing protocol's, and never told to anybody.
             for lan in self._shared_lans():
                 lan4 = self.plan.lan4(lan.site, self.shared)
                 if lan4 and any(lan4.subnet_of(net) for net in self._public4()):
                     yield lan4, "blackhole 250"
 
     def _interconnect_routes(self, vrf: str) -> Iterator[tuple[_Network, IPv4Address]]:
-        """Sites of a network that are not cut over yet stay reachable through the hub, which keeps the LAN's last address."""
+        """Sites not cut over yet stay reachable through their network's hub, which keeps the LAN's last address.
+
+        With the last one the routes go: nothing may be left that leads to a hub about to be switched off.
+        """
         for lan in self.topology.lans_of(self.device.id):
             unit = self.county.unit_by_id.get(lan.unit or "")
             if lan.plane != vrf or unit is None or unit.id not in self.cut_over:
@@ -223,7 +226,7 @@ class _Renderer:
             if family == 4 and not self._has_ipv4(vrf):
                 continue
             path = (block, f"address-family ipv{family} unicast")
-            # A static of ours that we tell ourselves would beat the neighbor's better one: the shared VRF tells its LANs only.
+            # Told to BGP, a static of ours beats the neighbor's better route: the shared VRF tells its LANs only.
             self.config.add(path, "redistribute connected", *(["redistribute static"] if vrf != self.shared else []))
             for address, (_, peer) in found:
                 self._add_neighbor(path, vrf, family, str(address), peer)
@@ -265,15 +268,18 @@ class _Renderer:
 
     def _allowed(self, vrf: str, family: int) -> Iterator[tuple[_Network, int]]:
         """Everything that may be said in a plane: its own aggregate and, in the others, the shared services' LAN."""
-        if family == 6:
-            yield self.plan.plane_prefix(vrf), 64
-            if vrf == self.public:
-                yield self._loopbacks(), 128
-            if vrf != self.shared:
-                for lan in self._shared_lans():
-                    yield self.plan.lan6(lan.site, self.shared), 64
+        if family == 4:
+            yield from self._allowed4(vrf)
             return
-        if vrf in (self.public, self.shared):
+        yield self.plan.plane_prefix(vrf), 64
+        if vrf == self.public:
+            yield self._loopbacks(), 128
+        if vrf != self.shared:
+            for lan in self._shared_lans():
+                yield self.plan.lan6(lan.site, self.shared), 64
+
+    def _allowed4(self, vrf: str) -> Iterator[tuple[IPv4Network, int]]:
+        if vrf in {self.public, self.shared}:
             for lan in self._shared_lans():
                 net = self.plan.lan4(lan.site, self.shared)
                 if net:

@@ -1,0 +1,227 @@
+"""The demo: a county moves its departments' networks onto the extranet, told by running the real commands.
+
+Each chapter runs `extranet` as a user would, against real routers, and holds what came out to what the story says.
+It ends non-zero when any chapter did not go as told, and always takes its lab down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+TOWNS = 3
+SHORTENED = {"soak_s": 10, "hold_s": 3, "revert_s": 120, "converge_s": 40}
+"""Timers of the demo's copy of the county, in seconds; the real ones are days (see policy.yaml)."""
+
+
+class StoryError(Exception):
+    """A chapter did not go as told."""
+
+
+class Story:
+    """Runs commands, shows them, and keeps count of what went as told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self.chapters: list[tuple[str, float]] = []
+        self.start = time.monotonic()
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line."""
+        sys.stdout.write(f"\x1b[{style}m{text}\x1b[0m\n" if self.color and style else f"{text}\n")
+        sys.stdout.flush()
+
+    @contextmanager
+    def chapter(self, title: str, told: str) -> Iterator[None]:
+        """Open a chapter: its title, and in one or two sentences what happens."""
+        self.say(f"\n━━ {len(self.chapters) + 1}. {title} ━━ {time.monotonic() - self.start:.0f} s", "1;36")
+        self.say(told)
+        began = time.monotonic()
+        yield
+        self.chapters.append((title, time.monotonic() - began))
+
+    def run(self, *arguments: str, expect: int = 0, show: int = 40, only: str | None = None) -> str:
+        """Run a command, show its output (its last `show` lines, only those matching `only`), and hold it to its exit code."""
+        self.say(f"$ extranet {' '.join(arguments)}", "1")
+        done = self._call(arguments, stderr=None)
+        lines = [x for x in done.stdout.splitlines() if only is None or re.search(only, x)]
+        if len(lines) > show:
+            self.say(f"  … {len(lines) - show} lines above")
+        for line in lines[-show:]:
+            self.say(f"  {line}")
+        if done.returncode != expect:
+            self.fail(f"'extranet {' '.join(arguments)}' - expected exit {expect}, found {done.returncode}")
+        self.say(f"  → exit {done.returncode}", "32" if expect == 0 else "33")
+        return done.stdout
+
+    def ask(self, *arguments: str, expect: tuple[int, ...] = (0,)) -> Any:
+        """Run a command with --json, quietly, and return what it said."""
+        done = self._call((*arguments, "--json"), stderr=subprocess.PIPE)
+        if done.returncode not in expect:
+            self.fail(f"'extranet {' '.join(arguments)}' - expected exit {expect}, found {done.returncode}: {done.stderr[-500:]}")
+        return json.loads(done.stdout)
+
+    def _call(self, arguments: tuple[str, ...], stderr: int | None) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"EXTRANET_COUNTY": str(self.folder)}
+        if self.color:
+            environment["FORCE_COLOR"] = "1"
+        command = [sys.executable, "-P", "-m", "scripts.main", *arguments]
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, check=False, stdin=subprocess.DEVNULL
+        )
+
+    def hold(self, what: str, *, true: bool) -> None:
+        """Hold one sentence of the story to the facts."""
+        if not true:
+            self.fail(f"the story says: {what} - and that is not so")
+        self.say(f"  ✓ {what}", "32")
+
+    def fail(self, why: str) -> NoReturn:
+        """End the story."""
+        raise StoryError(why)
+
+
+def tell(story: Story, *, full: bool) -> None:
+    """Tell the whole story."""
+    towns = () if full else ("--towns", str(TOWNS))
+    with story.chapter("The survey", "The county's tables are read and checked. One network is marked classified."):
+        story.run("survey", "check")
+        survey = story.ask("survey", "check")
+        story.hold("the classified network is refused and stays outside", true=len(survey["refused"]) == 1)
+        story.hold("two networks that use the same addresses are named", true=len(survey["overlaps"]) >= 1)
+    with story.chapter("The address plan", "IPv6 for county, towns and villages, one prefix a plane. Planning again moves nobody."):
+        story.run("plan", "addresses")
+        again = story.ask("plan", "addresses")
+        story.hold("a second plan is the same: nothing new, nothing moved", true=(again["new"], again["moved"]) == (0, 0))
+    with story.chapter("The lab", "The county as it is today, on this machine: real routers, stations and servers."):
+        story.run("lab", "up", *towns)
+    with story.chapter("Before", "Departments work over their old lines; over the extranet nearly nothing does. Red where it should be."):
+        before = story.ask("verify", expect=(1,))
+        results = before["results"]
+        ipv6 = [r for r in results if r["expect"] == "reach" and r["family"] == "ipv6"]
+        old = [r for r in results if r["unit"]]
+        story.say(f"  {before['checks']} checks: {before['passed']} passed, {before['failed']} failed, {before['unknown']} not measurable")
+        story.hold("no station reaches anything over IPv6", true=bool(ipv6) and all(r["outcome"] != "passed" for r in ipv6))
+        story.hold("no department's service is reached over the extranet", true=bool(old) and all(r["outcome"] != "passed" for r in old))
+    with story.chapter(
+        "Push",
+        "Every router checks its new configuration, arms a rollback timer on itself, applies; the stations probe; then it is confirmed.",
+    ):
+        story.run("config", "diff", show=6, expect=1)
+        story.run("config", "push", "--yes")
+        story.run("config", "diff")
+        after = story.ask("verify", expect=(1,))
+        bad = [r for r in after["results"] if r["outcome"] != "passed"]
+        story.hold("all that is still red are the units' own IPv4 needs, over their old lines", true=all(r["unit"] for r in bad))
+        story.hold("and each is red because of a legacy router on its path", true=all("legacy router" in r["why"] for r in bad))
+    with story.chapter("Cutover", "The old path is withheld by a timer on the device; every need is proven over the new one; then it is kept."):
+        units = [u["unit"] for u in story.ask("status")["units"]]
+        first = [u for u in units if u.endswith("@county")]
+        rest = [u for u in units if u not in first]
+        story.run("cutover", "finance-man@chengguan", "--yes", expect=3)
+        story.hold("a town before its county centre is refused", true=True)
+        story.run("cutover", *first, "--yes")
+        out = story.ask("cutover", *rest, "--yes")
+        story.hold(f"all {len(rest)} units of the towns and villages are cut over", true=all(u["state"] == "cut_over" for u in out["units"]))
+    network = [u for u in units if u.startswith("finance-man@") and u not in first]
+    with story.chapter("Too early", "Somebody wants the old finance lines off at once. The gate wants proof and patience."):
+        story.run("retire", *network, "--yes", expect=3)
+        refused = story.ask("retire", network[0], expect=(3,))["units"][0]
+        story.hold("the refusal names stations and services", true=any(r["station"] and r["service"] for r in refused["reasons"]))
+    with story.chapter("Broken on purpose", "A filter breaks one window's payments at a town centre. Ping would not notice."):
+        station = f"{network[1].partition('@')[2]}-center"
+        story.run("lab", "fault", "drop", station, "--what", "tcp", "--port", "1521", "--plane", "finance")
+        broken = story.ask("verify", expect=(1,))
+        bad = [r for r in broken["results"] if r["outcome"] != "passed"]
+        story.hold(f"verify finds it, and only it: {bad[0]['id'] if bad else '-'}", true={r["station"] for r in bad} == {station})
+        story.run("retire", network[1], "--yes", expect=3)
+        story.hold("the gate holds for that unit", true=True)
+    with story.chapter("Mended", "The filter goes; every station reaches every service over the extranet, and nothing it must not."):
+        story.run("lab", "fault", "undrop", station)
+        green = story.run("verify", show=1)
+        story.hold("everything is green", true=" 0 failed, 0 not measured" in green)
+    with story.chapter("Retired", "Soaked (seconds here, days in life), drained, shut, held, removed: first the towns' lines, then the county's."):
+        story.run("retire", *network, "finance-man@county", "--wait", "--yes")
+    with story.chapter("Where we stand", "Every unit, the dates, and the record of it all."):
+        story.run("status")
+        states = {u["unit"]: u["state"] for u in story.ask("status")["units"]}
+        gone = [*network, "finance-man@county"]
+        story.hold("the finance network's old lines are gone", true=all(states[u] == "removed" for u in gone))
+        story.hold("nothing else was retired", true=all(s == "cut_over" for u, s in states.items() if u not in gone))
+        final = story.ask("verify", expect=(0,))
+        story.hold(f"and all {final['checks']} checks still pass", true=final["ok"])
+        story.run("ledger", "verify")
+
+
+def main() -> int:
+    """Run the demo; 0 when the story went as told."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="the whole county instead of three towns")
+    parser.add_argument("--keep", action="store_true", help="leave the lab and the county's folder for a look around")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="extranet-demo-")) / "yichuan"
+    story = Story(folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
+    code = 4
+    try:
+        prepare(story, folder)
+        tell(story, full=arguments.full)
+        code = 0
+    except StoryError as error:
+        story.say(f"\n✗ {error}", "1;31")
+        code = 1
+    except KeyboardInterrupt:
+        story.say("\ninterrupted", "1;31")
+    finally:
+        clean(story, folder, keep=arguments.keep)
+    if code == 0:
+        total = time.monotonic() - story.start
+        story.say("")
+        for title, seconds in story.chapters:
+            story.say(f"  {seconds:6.1f} s  {title}")
+        story.say(f"✓ The story went as told: {len(story.chapters)} chapters in {total:.0f} s.", "1;32")
+    return code
+
+
+def prepare(story: Story, folder: Path) -> None:
+    """Make the demo's own copy of the sample county, its timers shortened."""
+    story.run("init", str(folder), show=0)
+    policy = folder / "policy.yaml"
+    text = policy.read_text("utf-8")
+    for name, seconds in SHORTENED.items():
+        text, count = re.subn(rf"(?m)^(\s+{name}:) \d+", rf"\1 {seconds}", text)
+        if count != 1:
+            story.fail(f"policy.yaml has no timer {name}")
+    policy.write_text(text, "utf-8")
+    story.say("The sample county is copied; its timers are shortened: " + ", ".join(f"{k} {v}" for k, v in SHORTENED.items()))
+
+
+def clean(story: Story, folder: Path, *, keep: bool) -> None:
+    """Take the lab down and remove the folder, unless it is to be kept."""
+    if keep:
+        story.say(f"kept: EXTRANET_COUNTY={folder} (take it down with: extranet lab down --county {folder})")
+        return
+    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if (folder / "county.yaml").exists():
+            story._call(("lab", "down"), stderr=None)
+        shutil.rmtree(folder.parent, ignore_errors=True)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
