@@ -7,7 +7,7 @@ from inventory.model import EXTRANET, County, Model
 
 
 class Host(Model):
-    """One thing that can be logged in to. `address` is None when the access file has none: it cannot be reached."""
+    """One thing that can be logged in to. `address` is None when nobody said where: it cannot be reached."""
 
     id: str
     name: str
@@ -20,13 +20,22 @@ class Host(Model):
 
 
 def list_hosts(county: County, access: Access | None = None) -> list[Host]:
-    """Return every device and station in file order. Groups: what it is, its town, and the network that owns a router."""
-    addresses = access.addresses if access else {}
+    """Return every device and station in file order.
+
+    Groups: `routers`, with `extranet` or `legacy`, or `stations`; then `role_ROLE`, `network_NETWORK` and `at_TOWN`,
+    whose prefixes keep a county's own names from meeting ours.
+    """
+    addresses = dict(access.addresses) if access else {}
+    if access is not None and access.target == "field":
+        # In a lab only what the lab wrote counts: a lab must never lead to a device of the real network.
+        addresses = {d.id: str(d.management) for d in county.devices if d.management} | addresses
     out = []
     for device in county.devices:
         town = county.town_of(device.site)
-        owner = "extranet" if device.network == EXTRANET else "legacy"
-        own = (device.management and str(device.management)) or None
+        if device.network == EXTRANET:
+            groups = ("routers", "extranet", f"role_{device.role.value}", f"at_{town}")
+        else:
+            groups = ("routers", "legacy", f"network_{device.network}", f"at_{town}")
         out.append(
             Host(
                 id=device.id,
@@ -34,9 +43,9 @@ def list_hosts(county: County, access: Access | None = None) -> list[Host]:
                 kind="router",
                 site=device.site,
                 town=town,
-                groups=tuple(dict.fromkeys(("routers", owner, device.role.value, device.network, f"at_{town}"))),
+                groups=groups,
                 platform=device.platform,
-                address=addresses.get(device.id, own),
+                address=addresses.get(device.id),
             )
         )
     for station in county.stations:

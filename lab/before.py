@@ -91,11 +91,15 @@ def _render_extranet(county: County, topology: Topology, plan: AddressPlan, devi
     body: list[str] = []
     for vrf in topology.vrfs_of(device.id):
         lines = [f"netns {NETNS_DIR}/{vrf}"] if backend == "netns" else []
-        body += _block(f"vrf {vrf}", lines + routes.get(vrf, []), "exit-vrf")
+        lines += routes.get(vrf, [])
+        if lines:  # FRR prints no empty block
+            body += _block(f"vrf {vrf}", lines, "exit-vrf")
     for vrf in sorted(live):
         addresses = _addresses4(county, topology, plan, device, vrf)
         for name in sorted(addresses, key=_natural):
-            body += _block(f"interface {name} vrf {vrf}", [f"ip address {addresses[name]}"])
+            # With VRF devices an interface's VRF is the kernel's business, and FRR does not print it.
+            head = f"interface {name} vrf {vrf}" if backend == "netns" else f"interface {name}"
+            body += _block(head, [f"ip address {addresses[name]}"])
     for vrf in sorted(live):
         body += _bgp(county, topology, plan, device, vrf)
     return _text(device.id, body)

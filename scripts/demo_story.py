@@ -143,7 +143,7 @@ def tell(story: Story, *, full: bool) -> None:
         story.hold("the refusal names stations and services", true=any(r["station"] and r["service"] for r in refused["reasons"]))
     with story.chapter("Broken on purpose", "A filter breaks one window's payments at a town centre. Ping would not notice."):
         station = f"{network[1].partition('@')[2]}-center"
-        story.run("lab", "fault", "drop", station, "--what", "tcp", "--port", "1521", "--plane", "finance")
+        story.run("lab", "fault", "drop", station, "--what", "tcp", "--port", "1521")
         broken = story.ask("verify", expect=(1,))
         bad = [r for r in broken["results"] if r["outcome"] != "passed"]
         story.hold(f"verify finds it, and only it: {bad[0]['id'] if bad else '-'}", true={r["station"] for r in bad} == {station})

@@ -32,6 +32,8 @@ PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
 
 TRACE_ROUNDS_S = (0.0, 0.4, 1.0, 1.8, 2.8)
 """When hops that have not answered are asked again: routers limit how often they say `time exceeded`."""
+TRACE_PAUSE_S = 1.0
+"""After these, as long as each round still brings something new (Linux routers say it once a second to each of us)."""
 TRACE_PORT = 33434
 FIRST_HOPS, MOST_HOPS = 8, 24
 
@@ -714,30 +716,51 @@ class Tracer:
 
     def __init__(self, traces: list[Trace]) -> None:
         self.traces = traces
-        self.poller = select.poll()
         self.pending: dict[int, Trace] = {}
+        self.open_done = threading.Event()
 
     def run(self, until: float) -> None:
-        """Go on until all are done, the rounds are over, or the deadline."""
+        """Go on until all are done, the rounds bring nothing more, or the deadline.
+
+        What must be blocked is asked after the ways that must be open: routers have only so many answers to give.
+        """
+        self._run([t for t in self.traces if not t.single], until)
+        self.open_done.set()
+        self._run([t for t in self.traces if t.single], until)
+
+    def _run(self, traces: list[Trace], until: float) -> None:
         begun = time.monotonic()
-        self._open()
-        rounds = [begun + after for after in TRACE_ROUNDS_S]
-        ends = min(until, rounds[-1] + 0.8)
-        while self.pending and time.monotonic() < ends:
-            if rounds and time.monotonic() >= rounds[0]:
-                rounds.pop(0)
-                for trace in self.pending.values():
-                    trace.send()
+        self._open(traces)
+        planned = [begun + after for after in TRACE_ROUNDS_S]
+        known = 0
+        while self.pending and time.monotonic() < until:
+            planned.pop(0)
+            for trace in self.pending.values():
+                trace.send()
+            ends = min(until, planned[0] if planned else time.monotonic() + TRACE_PAUSE_S)
             self._look_further()
-            if self.pending:
-                self._listen(min([ends, *rounds[:1]]))
+            while self.pending and time.monotonic() < ends:
+                self._listen(ends)
+                self._look_further()
+            found = self._count(traces)
+            if not planned:
+                if found == known:
+                    break
+                planned.append(ends)
+            known = found
         for trace in self.pending.values():
             trace.ended = time.monotonic()
-        for trace in self.traces:
+        self.pending.clear()
+        for trace in traces:
             trace.close()
 
-    def _open(self) -> None:
-        for trace in self.traces:
+    @staticmethod
+    def _count(traces: list[Trace]) -> int:
+        return sum(len(t.hops) + (t.reached is not None) + (t.turned_away is not None) for t in traces)
+
+    def _open(self, traces: list[Trace]) -> None:
+        self.poller = select.poll()
+        for trace in traces:
             trace.started = trace.ended = time.monotonic()
             trace.open()
             if trace.sock is not None and not trace.problem:
@@ -782,6 +805,7 @@ class Run:
         self.broken: dict[Key, str] = {}
         self.done_at: dict[Key, float] = {}
         self.traces: dict[Key, Trace] = {}
+        self.tracer = Tracer([])
         self.trace_done = threading.Event()
         self.refused: dict[int, str] = {}
 
@@ -790,7 +814,7 @@ class Run:
         for number, check in enumerate(self.checks):
             try:
                 self._plan_check(check)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
                 self.refused[number] = f"the check cannot be read ({type(error).__name__}: {error})"
 
     def _plan_check(self, check: dict[str, Any]) -> None:
@@ -801,7 +825,7 @@ class Run:
             self._bad("text")
         blocked = check["expect"] == "blocked"
         if blocked:
-            self.late_work[service_key(check)] = partial(probe_blocked, check, self.blocked_timeout, self.trust)
+            self.late_work[service_key(check)] = partial(self._probe_late, check)
         else:
             if dns_key(check):
                 key = dns_key(check)
@@ -819,6 +843,7 @@ class Run:
 
     def run(self) -> None:
         """Do the work; come back when it is done or the time is over."""
+        self.tracer.traces = list(self.traces.values())
         tracer = threading.Thread(target=self._trace, daemon=True)
         tracer.start()
         self._run_all([*self.work.items(), *self.late_work.items()])
@@ -839,12 +864,17 @@ class Run:
                 return int(check["port"])
         return None
 
+    def _probe_late(self, check: dict[str, Any]) -> Probe:
+        self.tracer.open_done.wait(max(0.0, self.until - time.monotonic()))
+        return probe_blocked(check, self.blocked_timeout, self.trust)
+
     def _trace(self) -> None:
         try:
-            Tracer(list(self.traces.values())).run(self.until)
+            self.tracer.run(self.until)
         except Exception as error:  # noqa: BLE001 - one broken tracer must not lose the rest
             for trace in self.traces.values():
                 trace.problem = trace.problem or f"the tracer broke ({type(error).__name__}: {error})"
+        self.tracer.open_done.set()
         self.trace_done.set()
 
     def _run_all(self, work: list[tuple[Key, Callable[[], Any]]]) -> None:

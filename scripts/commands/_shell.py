@@ -99,7 +99,7 @@ def console() -> Console:
     """Return the console for people; colours only on a terminal."""
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() else 140
+    wide = None if sys.stdout.isatty() else 400  # lines must not be broken for a file or a pipe
     return Console(highlight=False, width=wide)
 
 

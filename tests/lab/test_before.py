@@ -105,8 +105,10 @@ def test_a_part_of_the_county_keeps_its_addresses(world: World) -> None:
 
 
 def test_vrf_devices_need_no_namespace_lines(world: World) -> None:
-    """With real VRF devices the configuration names VRFs but no namespaces."""
+    """With real VRF devices the text is what FRR prints then: no namespaces, no empty VRFs, no VRF after an interface."""
     county, topology, plan = world
     text = render_before(county, topology, plan, county.device_by_id["core1"], "device")
     assert "vrf public\n" in text
     assert "netns" not in text
+    assert "vrf edu" not in text
+    assert "interface lan.100\n" in text

@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network, ip_network
@@ -40,7 +40,7 @@ cp "$dir/client.pub" /root/.ssh/authorized_keys
 ip link set lo up
 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.all.keep_addr_on_down=1 \
   net.ipv6.conf.default.keep_addr_on_down=1
-for vrf in edu finance public; do
+for vrf in edu finance hrss public realestate; do
   ip netns add $vrf
   ip -n $vrf link set lo up
   ip link add wan1.$vrf type veth peer name lan.$vrf
@@ -114,7 +114,8 @@ def boot_router(folder: Path, *, name: str = "r1", startup: str = "", port: int 
     prefix = free_prefix()
     here, there = str(prefix[1]), str(prefix[2])
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress [{there}]:{port}\nHostKey {folder}/host\nAuthorizedKeysFile /root/.ssh/authorized_keys\n"
+        f"Port {port}\nListenAddress [{there}]:{port}\nHostKey {folder}/host\n"
+        "AuthorizedKeysFile /root/.ssh/authorized_keys\n"
         "PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n"
         f"PidFile none\nStrictModes no\nMaxStartups 50\n"
     )
@@ -124,9 +125,10 @@ def boot_router(folder: Path, *, name: str = "r1", startup: str = "", port: int 
     link = f"xt{secrets.token_hex(4)}"
     script = folder / "init.sh"
     script.write_text(_INIT)
+    spaces = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    run = 'sh "$0" "$@" </dev/null >"$1/init.log" 2>&1; cat >/dev/null'
     process = subprocess.Popen(
-        ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]
-        + ['sh "$0" "$@" </dev/null >"$1/init.log" 2>&1; cat >/dev/null', str(script), str(folder), name, there, "32m"],
+        ["unshare", *spaces, "sh", "-c", run, str(script), str(folder), name, there, "32m"],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
@@ -152,7 +154,7 @@ def boot_router(folder: Path, *, name: str = "r1", startup: str = "", port: int 
         subprocess.run(ip, check=True)
         subprocess.run(["ip", "addr", "add", f"{here}/64", "dev", link, "nodad"], check=True)
         subprocess.run(["ip", "link", "set", link, "up"], check=True)
-        _wait_for(lambda: (folder / "ready").exists(), process, folder)
+        _wait_for((folder / "ready").exists, process, folder)
         _wait_for(lambda: _answers(there, port), process, folder)
         yield router
     finally:
@@ -201,10 +203,10 @@ def _answers(address: str, port: int) -> bool:
         return False
 
 
-def _wait_for(condition: object, process: subprocess.Popen[bytes], folder: Path) -> None:
+def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
+        if condition():
             return
         if process.poll() is not None:
             break

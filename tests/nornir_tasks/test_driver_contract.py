@@ -26,7 +26,9 @@ from nornir_tasks.drivers import (
     NotPendingError,
 )
 from nornir_tasks.platforms.frr.driver import FrrDriver
+from nornir_tasks.platforms.frr.config import print_config
 from tests.nornir_tasks.frr_router import Router, boot_router
+from tests.nornir_tasks.sample import disturbed, rendered
 
 pytestmark = [
     pytest.mark.lab,
@@ -122,12 +124,14 @@ hostname r1
 
 @pytest.fixture
 def router(tmp_path: Path) -> Iterator[Router]:
+    """A router of the test's own."""
     with boot_router(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 def driver(router: Router) -> Iterator[FrrDriver]:
+    """A session with it."""
     one = FrrDriver(router.name, router.access)
     one.open()
     yield one
@@ -135,16 +139,19 @@ def driver(router: Router) -> Iterator[FrrDriver]:
 
 
 def push(driver: FrrDriver, config: str, change_id: str = "c-1", revert_in_s: int = 60) -> None:
+    """Load and commit, not confirmed."""
     driver.load_replace_candidate(config)
     driver.commit_config(revert_in_s=revert_in_s, change_id=change_id)
 
 
 def keep(driver: FrrDriver, config: str, change_id: str = "c-0") -> None:
+    """Load, commit and confirm."""
     push(driver, config, change_id)
     driver.confirm_commit(change_id)
 
 
 def wait_until_back(driver: FrrDriver, before: str, timeout_s: float) -> None:
+    """Wait until the device has gone back by itself."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if driver.pending() is None and driver.get_config() == before:
@@ -166,6 +173,36 @@ def test_after_a_commit_nothing_is_left_to_change(driver: FrrDriver, router: Rou
     assert ("10.20.8." in saved) == (there != BARE)
 
 
+def test_rendered_text_is_the_routers_own(tmp_path: Path) -> None:
+    """What the renderer writes is what FRR prints for it, line by line: a difference shows changes and nothing else."""
+    wanted = rendered("chengguan-r1", cut_over=True)
+    with boot_router(tmp_path, name="chengguan-r1") as router:
+        one = FrrDriver("chengguan-r1", router.access)
+        keep(one, wanted)
+        assert one.get_config() == wanted
+        one.close()
+
+
+def test_another_routers_configuration_is_refused(driver: FrrDriver) -> None:
+    """A whole configuration goes only to the router of its name: a wrong address in the access file changes nothing."""
+    with pytest.raises(DeviceError, match="calls itself 'r1'"):
+        driver.load_replace_candidate(rendered("chengguan-r1"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_configuration_leads_to_any_other(driver: FrrDriver, seed: int) -> None:
+    """From whatever a router holds to whatever is wanted, and back, on the real thing."""
+    one = print_config(disturbed(rendered("chengguan-r1"), seed)).replace("chengguan-r1\n", "r1\n", 1)
+    other = print_config(disturbed(rendered("chengguan-r1", cut_over=True), 100 + seed)).replace("chengguan-r1\n", "r1\n", 1)
+    keep(driver, one)
+    before = driver.get_config()
+    push(driver, other)
+    driver.load_replace_candidate(other)
+    assert driver.compare_config() == ""
+    driver.rollback("c-1")
+    assert driver.get_config() == before
+
+
 def test_compare_says_what_changes_and_changes_nothing(driver: FrrDriver) -> None:
     """compare_config shows `+ ` and `- ` lines and leaves the device as it was."""
     before = driver.get_config()
@@ -178,7 +215,7 @@ def test_compare_says_what_changes_and_changes_nothing(driver: FrrDriver) -> Non
 
 
 def test_rollback_gives_back_what_ran(driver: FrrDriver) -> None:
-    """rollback restores the configuration exactly, and may be repeated."""
+    """Rollback restores the configuration exactly, and may be repeated."""
     keep(driver, WANTED)
     before = driver.get_config()
     push(driver, CHANGED)
@@ -236,7 +273,7 @@ def test_session_dying_inside_a_verb_is_reported(driver: FrrDriver, router: Rout
 
 
 def test_killed_controller_does_not_keep_a_change(router: Router, driver: FrrDriver) -> None:
-    """kill -9 of the controller after its commit: the device goes back without anybody."""
+    """The controller killed (-9) after its commit: the device goes back without anybody."""
     before = driver.get_config()
     code = f"""
         import sys, time

@@ -30,7 +30,7 @@ _KEEPS_NO = re.compile(
     r"|ip forwarding|ipv6 forwarding|neighbor \S+ (activate|send-community|capability))"
 )
 _LISTS = re.compile(r"neighbor (\S+) (prefix-list|route-map|filter-list|distribute-list) \S+ (in|out)")
-# Lines of which a block holds one only: a new value takes the old one's place, and the old one must not be removed after.
+# Lines of which a block holds one only: a new value takes the old one's place, which must not be removed afterwards.
 _SLOTS = tuple(
     re.compile(p)
     for p in (
@@ -210,6 +210,11 @@ def _mark(fact: tuple[BlockPath, str], before: set[tuple[BlockPath, str]], after
     return "+" if fact in after else " "
 
 
+def hostnames(config: FrrConfig) -> set[str]:
+    """Return the names a configuration gives its router: FRR prints the system's, and a configured one that differs."""
+    return {line.split()[1] for line in config.blocks.get((), []) if line.startswith("hostname ")}
+
+
 def same(running: FrrConfig, wanted: FrrConfig) -> bool:
     """Tell whether two configurations say the same."""
     return running.facts() == wanted.facts()
@@ -301,7 +306,7 @@ def patch(running: FrrConfig, wanted: FrrConfig) -> str:
         else:
             late.append(command)
     out: list[str] = []
-    for stage in (early, adds, sorted(late), sorted(last)):
+    for stage in (sorted(early), adds, sorted(late), sorted(last)):
         out.extend(_as_lines(dict.fromkeys(stage)))
     return "\n".join(out) + "\n" if out else ""
 

@@ -5,8 +5,8 @@ status are exact and nothing is read off a prompt. What runs on the router is `c
 
 The difference is worked out here (`config.patch`) and verified there: after the lines are in, the running
 configuration is read again and must say exactly what was wanted, else the router goes back at once. FRR's own
-frr-reload.py is only the second way back on the device: on 8.4 it writes the startup file with every reload, which would
-make an unconfirmed change survive a reboot, and it takes namespaces away from VRFs that a candidate does not name.
+frr-reload.py is only the second way back on the device: on 8.4 it writes the startup file with every reload, which
+would make an unconfirmed change survive a reboot, and it takes namespaces away from VRFs that a candidate leaves out.
 
 Until confirmed, nothing is saved: a router that reboots in between comes back with its last confirmed configuration,
 and knows nothing of a pending change.
@@ -113,8 +113,13 @@ class FrrDriver:
 
     def load_replace_candidate(self, config: str) -> None:
         """Stage a whole configuration and have the router check its syntax."""
-        self._check(config)
-        self._wanted = frr.parse(config)
+        running, wanted = self._check(config), frr.parse(config)
+        here, there = (frr.hostnames(c) for c in (running, wanted))
+        if there and here and not there & here:
+            # A wrong address must not give one router another's configuration.
+            what = f"calls itself {min(here)!r}, the configuration is for {min(there)!r}"
+            raise DeviceError(self.device, what, f"check its address in the access file of {self.access.name!r}")
+        self._wanted = wanted
 
     def load_merge_candidate(self, config: str) -> None:
         """Stage lines to enter (with `no ...` lines to remove) and have the router check their syntax."""
@@ -382,7 +387,7 @@ def _connect(device: str, address: str, access: Access) -> Any:
 
 @cache
 def _on_device_script() -> tuple[str, str]:
-    """Return the script and its path on a device; the path names its content, so an old one never runs for a new one."""
+    """Return the script and its path on a device; the path names its content, so an old one is never run instead."""
     text = files(__package__).joinpath("commit_confirm.sh").read_text("utf-8")
     return text, f"{RUN_FOLDER}/commit_confirm.{hashlib.sha256(text.encode()).hexdigest()[:12]}.sh"
 

@@ -183,8 +183,8 @@ class _Renderer:
                     for net in self._public4():
                         yield net, ends4[0]
         if vrf == self.shared:
-            # The pool that leads back to the public plane holds this LAN too: without the route proper, packets would go
-            # round the hairpin until they die. Worse than any routing protocol's, and never told to anybody.
+            # The pool that leads back to the public plane holds this LAN too: without the route proper, packets would
+            # go round the hairpin until they die. Worse than any routing protocol's, and never told to anybody.
             for lan in self._shared_lans():
                 lan4 = self.plan.lan4(lan.site, self.shared)
                 if lan4 and any(lan4.subnet_of(net) for net in self._public4()):
@@ -238,9 +238,9 @@ class _Renderer:
         self.config.add(
             path,
             f"neighbor {address} activate",
-            *([f"neighbor {address} weight {NEAR_CORE_WEIGHT}"] if heavy else []),
             *([f"neighbor {address} next-hop-self"] if peer.asn == self.device.asn else []),
             f"neighbor {address} maximum-prefix {limit} restart 1",
+            *([f"neighbor {address} weight {NEAR_CORE_WEIGHT}"] if heavy else []),
             f"neighbor {address} prefix-list {accepts} in",
             f"neighbor {address} prefix-list {says} out",
         )
