@@ -181,7 +181,8 @@ def lab_lock(identity: str) -> Iterator[Path]:
     """Hold the lab's runtime folder for one command; LabBusyError when another has it. Removed when left empty."""
     folder = runtime_dir(identity)
     while True:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in (folder.parent, folder):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

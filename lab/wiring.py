@@ -64,10 +64,15 @@ def _run_ip(argv: list[str], lines: list[str] | None = None) -> str:
 
 def remove_root_links(identity: str) -> list[str]:
     """Remove the lab's interface from the machine's own namespace; return what was removed."""
-    removed = [name for name in kernel.link_names() if name == root_link(identity)]
-    for name in removed:
+    name = root_link(identity)
+    if name not in kernel.link_names():
+        return []
+    try:
         _run_ip(["link", "del", name])
-    return removed
+    except LabBootError:
+        if name in kernel.link_names():  # else it went by itself, with the namespace at its other end
+            raise
+    return [name]
 
 
 def lay_cables(layout: Layout, pids: Mapping[str, int], identity: str) -> None:

@@ -1,8 +1,8 @@
 """Measure the county on this machine: lab boot, push and verify, beside loops that a user would write by hand.
 
-`./scripts/bench` boots the lab of a county several times: three towns, then the whole county, fresh before each way of
-pushing, so that every way starts from the same routers. `extranet` is measured as a user runs it, as a command. What the
-loops do, and what they leave out, stands in docs/benchmarks.md; `--write` puts the numbers there.
+`./scripts/bench` boots the lab of a county several times: three towns, then the whole county, fresh before each way
+of pushing, so that every way starts from the same routers. `extranet` is measured as a user runs it, as a command. What
+the loops do, and what they leave out, stands in docs/benchmarks.md; `--write` puts the numbers there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pydantic import Field
 
 from inventory.errors import ExtranetError
 from inventory.model import Model
@@ -49,9 +52,8 @@ PATIENCE_S = 180
 QUIET_SHARE, QUIET_S = 0.10, 3
 
 _EXTRANET = str(Path(sys.executable).with_name("extranet"))
-_CHECKING = re.compile(r"\d+/\d+ check, ")
 _APPLYING = re.compile(r"\d+/\d+ commit, ")
-_ALL_OF = re.compile(r"(\d+)/\1 check, ")
+_ALL_CHECKED = re.compile(r"(\d+)/\1 check, ")
 T = TypeVar("T")
 
 
@@ -86,8 +88,8 @@ class Measurement(Model):
     name: str
     seconds: float
     extrapolated: bool = False
-    phases: dict[str, float] = {}
-    facts: dict[str, Any] = {}
+    phases: dict[str, float] = Field(default_factory=dict)
+    facts: dict[str, Any] = Field(default_factory=dict)
     load: float = 0.0
     busy_before: float = 0.0
     busy: float = 0.0
@@ -309,17 +311,15 @@ class Bench:
 
         def work() -> tuple[float, dict[str, float], dict[str, Any]]:
             began = time.perf_counter()
-            lines: list[tuple[float, str]] = []
             with subprocess.Popen(
                 [_EXTRANET, "config", "push", "--yes", "--county", str(self.county)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             ) as process:
-                assert process.stderr is not None
-                assert process.stdout is not None
-                for line in process.stderr:
-                    lines.append((time.perf_counter() - began, line))
+                if process.stderr is None or process.stdout is None:
+                    raise BenchError("extranet config push - expected its output, found none")
+                lines = [(time.perf_counter() - began, line) for line in process.stderr]
                 out = process.stdout.read()
             seconds = time.perf_counter() - began
             if process.returncode != 0:
@@ -369,12 +369,15 @@ class Bench:
             ("verify by ssh, answer", answer_command, 1),
             ("verify by ssh, answer, parallel", answer_command, AT_ONCE),
         ):
-            self.measure(name, lambda c=command, n=at_once: verify_by_ssh(config, sample, c, n, total))  # type: ignore[misc]
+            self.measure(name, partial(verify_by_ssh, config, sample, command, at_once, total))
         for name, ask in (
             ("verify by testinfra, port only", ask_port_by_testinfra),
             ("verify by testinfra, answer", ask_answer_by_testinfra),
         ):
-            self.measure(name, lambda a=ask: verify_by_testinfra(config, self.folder, sample, a, total, stations))  # type: ignore[misc]
+            self.measure(
+                name,
+                partial(verify_by_testinfra, config, self.folder, sample, ask, total=total, stations=stations),
+            )
 
     def push_by_hand(self, name: str, how: Callable[[Access, str, str], None], at_once: int) -> None:
         """Push the same files by a plain loop; then ask extranet what the loop left different."""
@@ -427,9 +430,7 @@ def push_phases(lines: Sequence[tuple[float, str]], seconds: float) -> dict[str,
             marks.append((at, "what works today"))
         elif text.startswith("· change"):
             marks.append((at, "check"))
-        elif _APPLYING.match(text) and marks[-1][1] == "check":
-            marks.append((at, "arm and apply"))
-        elif _CHECKING.match(text) and _ALL_OF.match(text):
+        elif marks[-1][1] == "check" and (_APPLYING.match(text) or _ALL_CHECKED.match(text)):
             marks.append((at, "arm and apply"))
         elif text.startswith("· prove"):
             marks.append((at, "prove and confirm"))
@@ -603,6 +604,7 @@ def verify_by_testinfra(
     folder: Path,
     sample: dict[str, list[Check]],
     ask: Callable[[Any, Check], bool],
+    *,
     total: int,
     stations: int,
 ) -> tuple[float, dict[str, float], dict[str, Any]]:

@@ -53,11 +53,12 @@ class Story:
         yield
         self.chapters.append((title, time.monotonic() - began))
 
-    def run(self, *arguments: str, expect: int = 0, show: int = 40, only: str | None = None) -> str:
-        """Run a command, show its output (its last `show` lines, only those matching `only`), and hold it to its exit code."""
-        self.say(f"$ extranet {' '.join(arguments)}", "1")
+    def run(self, *arguments: str, expect: int = 0, show: int = 40) -> str:
+        """Run a command, show its output (its last `show` lines), and hold it to its exit code."""
+        self.say(f"$ extranet {' '.join(arguments).replace(str(self.folder), self.folder.name)}", "1")
         done = self._call(arguments, stderr=None)
-        lines = [x for x in done.stdout.splitlines() if only is None or re.search(only, x)]
+        text = done.stdout.replace(str(self.folder), self.folder.name)
+        lines = text.splitlines()
         if len(lines) > show:
             self.say(f"  … {len(lines) - show} lines above")
         for line in lines[-show:]:

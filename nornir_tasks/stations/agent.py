@@ -724,20 +724,20 @@ class Tracer:
 
         What must be blocked is asked after the ways that must be open: routers have only so many answers to give.
         """
-        self._run([t for t in self.traces if not t.single], until)
+        self._run([t for t in self.traces if not t.single], until, rounds_s=TRACE_ROUNDS_S, pause_s=TRACE_PAUSE_S)
         self.open_done.set()
-        self._run([t for t in self.traces if t.single], until)
+        self._run([t for t in self.traces if t.single], until, rounds_s=TRACE_ROUNDS_S[:3], pause_s=TRACE_PAUSE_S / 2)
 
-    def _run(self, traces: list[Trace], until: float) -> None:
+    def _run(self, traces: list[Trace], until: float, *, rounds_s: tuple[float, ...], pause_s: float) -> None:
         begun = time.monotonic()
         self._open(traces)
-        planned = [begun + after for after in TRACE_ROUNDS_S]
+        planned = [begun + after for after in rounds_s]
         known = 0
         while self.pending and time.monotonic() < until:
             planned.pop(0)
             for trace in self.pending.values():
                 trace.send()
-            ends = min(until, planned[0] if planned else time.monotonic() + TRACE_PAUSE_S)
+            ends = min(until, planned[0] if planned else time.monotonic() + pause_s)
             self._look_further()
             while self.pending and time.monotonic() < ends:
                 self._listen(ends)

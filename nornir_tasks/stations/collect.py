@@ -35,6 +35,8 @@ OnStation = Callable[[str, Sequence[Result]], None]
 """Told when a station is through: its id and its results. Called from one thread at a time."""
 
 CONNECT_TIMEOUT_S = 10
+GRACE_S = 15
+"""What logging in, starting Python and the way back may take beside the agent's own deadline."""
 DEADLINE_S = 40.0
 _LEAST_DEADLINE_S = 5.0
 _PAUSE_S = 1.0
@@ -253,7 +255,7 @@ def build_command(request: str) -> str:
 
 
 def _talk(command: list[str], script: str, deadline_s: float) -> str:
-    limit_s = deadline_s + CONNECT_TIMEOUT_S + 5
+    limit_s = deadline_s + GRACE_S
     try:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -105,7 +105,7 @@ def test_a_part_of_the_county_keeps_its_addresses(world: World) -> None:
 
 
 def test_vrf_devices_need_no_namespace_lines(world: World) -> None:
-    """With real VRF devices the text is what FRR prints then: no namespaces, no empty VRFs, no VRF after an interface."""
+    """With VRF devices the text is what FRR prints then: no namespaces, no empty VRFs, no VRF after an interface."""
     county, topology, plan = world
     text = render_before(county, topology, plan, county.device_by_id["core1"], "device")
     assert "vrf public\n" in text

@@ -1,9 +1,11 @@
 """A lab leaves nothing behind, however it ends, and disturbs no other."""
 
+import contextlib
 import json
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,14 +31,20 @@ def traces(county_dir: Path) -> list[str]:
     return found
 
 
-def start_up(county_dir: Path) -> subprocess.Popen[bytes]:
-    """Start `lab up` without waiting for it."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def start_up(county_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start `lab up` without waiting for it; it has ended when the body has."""
+    process = subprocess.Popen(
         [*COMMAND, "up", "--towns", "1", "--county", str(county_dir)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def await_processes(county_dir: Path, at_least: int) -> None:
@@ -156,3 +164,16 @@ def test_clashing_addresses_are_refused(county_copy: Path) -> None:
     assert done.returncode == 2
     assert "would overlap" in done.stderr
     assert traces(county_copy) == []
+
+
+@pytest.mark.heavy
+def test_the_whole_county_fits(county_copy: Path) -> None:
+    """The whole sample county is up within 30 s and 6 GiB, three towns within 8 s (on two idle processors)."""
+    done = run_lab(county_copy, "up", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["seconds"] < 30
+    seen = json.loads(run_lab(county_copy, "status", "--json").stdout)
+    assert len(seen["nodes"]) > 150
+    assert seen["memory_bytes"] < 6 * 2**30
+    again = run_lab(county_copy, "up", "--again", "--towns", "3", "--json")
+    assert json.loads(again.stdout)["seconds"] < 8

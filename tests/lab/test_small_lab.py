@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from inventory.access import read_access
-from lab.state import base_dir
+from lab.state import runtime_dir
 from tests.lab_fixture import SmallLab, run_lab
 
 pytestmark = pytest.mark.lab
@@ -44,6 +44,25 @@ def test_public_services_are_reached_from_town_but_not_from_villages(small_lab: 
     assert reached(small_lab, TOWN, "public", "10.128.255.80", 443, name="portal.yichuan.example")
     assert reached(small_lab, TOWN, "public", "10.128.255.80", 9100)
     assert not reached(small_lab, VILLAGE, "public", "10.128.255.80", 443, name="portal.yichuan.example", seconds=1)
+
+
+def test_the_name_server_answers_in_both_families(small_lab: SmallLab) -> None:
+    """The DNS server gives a service's AAAA and A to a town's public leg, and refuses other names."""
+    assert reached(small_lab, TOWN, "public", "10.128.255.80", 9100)
+    script = (
+        "import socket, sys\n"
+        "def ask(name, kind):\n"
+        "    q = b'\\x12\\x34\\x01\\x00\\x00\\x01' + bytes(6)\n"
+        "    q += b''.join(bytes([len(p)]) + p.encode() for p in name.split('.')) + bytes([0, 0, kind, 0, 1])\n"
+        "    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'public')\n"
+        "    s.settimeout(3)\n"
+        "    s.sendto(q, ('10.128.255.53', 53))\n"
+        "    return s.recv(2048)\n"
+        "four, six = ask('portal.yichuan.example', 1), ask('portal.yichuan.example', 28)\n"
+        "print(socket.inet_ntoa(four[-4:]), six[7], ask('example.org', 1)[3] & 15)\n"
+    )
+    assert small_lab.run(TOWN, "python3", "-c", script).stdout.split() == ["10.128.255.80", "1", "5"]
 
 
 def test_the_right_name_is_needed(small_lab: SmallLab) -> None:
@@ -156,5 +175,5 @@ def test_keys_are_for_root_alone(small_lab: SmallLab) -> None:
     for name in ("id_ed25519", "access.yaml"):
         assert (folder / name).stat().st_mode & 0o077 == 0
     assert folder.stat().st_mode & 0o077 == 0
-    assert base_dir().stat().st_mode & 0o077 == 0
+    assert runtime_dir(small_lab.state.id).stat().st_mode & 0o077 == 0
     assert "PRIVATE" not in yaml.safe_dump(yaml.safe_load((folder / "access.yaml").read_text()))

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+from hypothesis import settings
+
 from addressing.model import AddressPlan
 from addressing.plan import make_plan
 from inventory.model import County
@@ -13,6 +15,9 @@ from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import Topology, build_topology
 from nornir_tasks.intent import render_all
 from nornir_tasks.platforms.frr.config import FrrConfig, parse
+
+law = settings(deadline=None, max_examples=40)
+"""Examples of configurations are large: fewer of them, and no deadline on a busy machine."""
 
 SAMPLE = Path(__file__).parents[2] / "inventory" / "yichuan"
 

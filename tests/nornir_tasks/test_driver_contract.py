@@ -25,8 +25,8 @@ from nornir_tasks.drivers import (
     LoginRefusedError,
     NotPendingError,
 )
-from nornir_tasks.platforms.frr.driver import FrrDriver
 from nornir_tasks.platforms.frr.config import print_config
+from nornir_tasks.platforms.frr.driver import FrrDriver
 from tests.nornir_tasks.frr_router import Router, boot_router
 from tests.nornir_tasks.sample import disturbed, rendered
 
@@ -193,7 +193,9 @@ def test_another_routers_configuration_is_refused(driver: FrrDriver) -> None:
 def test_any_configuration_leads_to_any_other(driver: FrrDriver, seed: int) -> None:
     """From whatever a router holds to whatever is wanted, and back, on the real thing."""
     one = print_config(disturbed(rendered("chengguan-r1"), seed)).replace("chengguan-r1\n", "r1\n", 1)
-    other = print_config(disturbed(rendered("chengguan-r1", cut_over=True), 100 + seed)).replace("chengguan-r1\n", "r1\n", 1)
+    other = print_config(disturbed(rendered("chengguan-r1", cut_over=True), 100 + seed)).replace(
+        "chengguan-r1\n", "r1\n", 1
+    )
     keep(driver, one)
     before = driver.get_config()
     push(driver, other)

@@ -16,13 +16,14 @@ from nornir_tasks.platforms.frr.config import (
     print_config,
     same,
 )
-from tests.nornir_tasks.sample import disturbed, rendered
+from tests.nornir_tasks.sample import disturbed, law, rendered
 
 ROUTERS = ("core1", "core2", "chengguan-r1", "chengguan-xichang-r1")
 seeds = st.integers(0, 10**6)
 routers = st.sampled_from(ROUTERS)
 
 
+@law
 @given(routers, seeds, seeds)
 def test_patch_leads_from_one_configuration_to_the_other(device: str, one: int, other: int) -> None:
     """apply(patch(a, b), a) == b, and the way back gives a."""
@@ -31,6 +32,7 @@ def test_patch_leads_from_one_configuration_to_the_other(device: str, one: int, 
     assert same(merged(b, parse(patch(b, a))), a)
 
 
+@law
 @given(routers, seeds)
 def test_nothing_to_do_is_nothing(device: str, seed: int) -> None:
     """Equal configurations have no difference and an empty patch, whatever the order of blocks and lines."""
@@ -40,6 +42,7 @@ def test_nothing_to_do_is_nothing(device: str, seed: int) -> None:
     assert patch(a, shuffled) == ""
 
 
+@law
 @given(routers, seeds, seeds)
 def test_difference_is_empty_only_when_equal(device: str, one: int, other: int) -> None:
     """A difference shows exactly the facts that differ, each once."""
@@ -49,6 +52,7 @@ def test_difference_is_empty_only_when_equal(device: str, one: int, other: int) 
     assert sum(row.startswith("- ") for row in rows) == len(a.facts() - b.facts())
 
 
+@law
 @given(routers, seeds)
 def test_printing_and_reading_are_inverse(device: str, seed: int) -> None:
     """parse(print(a)) says what a says, and printing twice changes nothing."""
@@ -60,8 +64,8 @@ def test_printing_and_reading_are_inverse(device: str, seed: int) -> None:
 
 def test_volatile_lines_do_not_count() -> None:
     """What depends on the software, the daemons' defaults or the hardware is not a difference."""
-    text = "Building configuration...\n\nCurrent configuration:\n!\nfrr version 8.4.4\nfrr defaults datacenter\nhostname r1\n"
-    found = parse(text + "!\nvrf edu\n netns /run/netns/edu\nexit-vrf\n!\ninterface eth9\nexit\n!\nend\n")
+    text = "Building configuration...\n\nCurrent configuration:\n!\nfrr version 8.4.4\nfrr defaults datacenter\n"
+    found = parse(text + "hostname r1\n!\nvrf edu\n netns /run/netns/edu\nexit-vrf\n!\ninterface eth9\nexit\n!\nend\n")
     assert same(found, parse("hostname r1\n"))
 
 
@@ -70,7 +74,8 @@ def test_filters_come_before_what_uses_them_and_go_after() -> None:
     bare = parse("router bgp 65001\n neighbor 3fff::1 remote-as 65002\nexit\n")
     full = parse(
         "router bgp 65001\n neighbor 3fff::1 remote-as 65002\n address-family ipv6 unicast\n"
-        "  neighbor 3fff::1 prefix-list p in\n exit-address-family\nexit\nipv6 prefix-list p seq 5 permit 3fff::/20 le 64\n"
+        "  neighbor 3fff::1 prefix-list p in\n exit-address-family\nexit\n"
+        "ipv6 prefix-list p seq 5 permit 3fff::/20 le 64\n"
     )
     forth, back = patch(bare, full), patch(full, bare)
     assert forth.index("ipv6 prefix-list p") < forth.index("neighbor 3fff::1 prefix-list")
@@ -79,8 +84,12 @@ def test_filters_come_before_what_uses_them_and_go_after() -> None:
 
 def test_values_are_replaced_in_place() -> None:
     """A new value of a line that a block holds once is entered without removing the old one first."""
-    old = parse("ipv6 prefix-list p seq 5 permit 3fff::/20\nrouter bgp 65001\n neighbor 3fff::1 remote-as 65002\nexit\n")
-    new = parse("ipv6 prefix-list p seq 5 permit 3fff::/24\nrouter bgp 65001\n neighbor 3fff::1 remote-as 65003\nexit\n")
+    old = parse(
+        "ipv6 prefix-list p seq 5 permit 3fff::/20\nrouter bgp 65001\n neighbor 3fff::1 remote-as 65002\nexit\n"
+    )
+    new = parse(
+        "ipv6 prefix-list p seq 5 permit 3fff::/24\nrouter bgp 65001\n neighbor 3fff::1 remote-as 65003\nexit\n"
+    )
     assert "no " not in patch(old, new)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inventory.model import EXTRANET, Unit
 from lab.before import render_before
-from inventory.model import EXTRANET
 from nornir_tasks.intent import legacy_patch
 from nornir_tasks.platforms.frr.config import FrrConfig, merged, parse, same
 from nornir_tasks.platforms.frr.legacy import LegacyState, legacy_facts, legacy_state_of
-from tests.nornir_tasks.sample import sample
+from tests.nornir_tasks.sample import law, sample
 
 COUNTY, TOPOLOGY, PLAN = sample()
 LEGACY = [d for d in COUNTY.devices if d.network != EXTRANET]
@@ -38,12 +40,15 @@ def test_facts_of_the_beginning_are_what_the_routers_hold() -> None:
                 assert said == {f for f in facts_of(config) if not f[1].startswith("hostname ")}
 
 
+@law
 @given(st.lists(st.tuples(units, states), max_size=12))
-def test_every_way_through_the_states_ends_where_its_facts_say(steps: list) -> None:
-    """Patches merged one after another give the facts of the last states; undoing them in reverse gives the beginning."""
-    routers, now, done = before(), {}, []
+def test_every_way_through_the_states_ends_where_its_facts_say(steps: list[tuple[Unit, LegacyState]]) -> None:
+    """Patches merged one after another give the facts of the last states; undone in reverse, the beginning."""
+    routers = before()
+    now: dict[str, LegacyState] = {}
+    done: list[tuple[Unit, LegacyState, LegacyState]] = []
 
-    def go(unit, start: LegacyState, end: LegacyState) -> None:  # noqa: ANN001 - a unit
+    def go(unit: Unit, start: LegacyState, end: LegacyState) -> None:
         others = {k: v for k, v in now.items() if k != unit.id}
         for device, lines in legacy_patch(COUNTY, TOPOLOGY, unit, start, end, others=others).items():
             routers[device] = merged(routers[device], parse("\n".join(lines)))
@@ -97,4 +102,4 @@ def test_states_of_a_units_life_have_a_legacy_side() -> None:
     life = ("surveyed", "planned", "provisioned", "proven", "cut_over", "soaked", "drained", "shut", "removed")
     sides = [legacy_state_of(s) for s in life]
     assert sides[:4] == [LegacyState.NORMAL] * 4
-    assert all(later.reached(earlier) for earlier, later in zip(sides, sides[1:], strict=False))
+    assert all(later.reached(earlier) for earlier, later in pairwise(sides))

@@ -1,0 +1,190 @@
+"""`pytest --extranet-county DIR`: one test a check, one session a station, and nothing unmeasured is green."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from addressing.plan import make_plan
+from addressing.planfile import plan_path, write_plan
+from inventory.access import read_access
+from inventory.reader import load_county, restrict_to_towns
+from inventory.topology import build_topology
+from migration.matrix import Matrix, build_matrix
+from nornir_tasks.stations.collect import measure
+from nornir_tasks.stations.model import Outcome, Result
+from tests.lab_fixture import SmallLab, copy_county
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_OPTION = """
+import sys, pytest, migration.station_tests
+heavy = {"testinfra", "nornir", "pydantic", "sqlalchemy", "inventory", "nornir_tasks", "yaml"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def run_pytest(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run pytest as a county's CI does, in a folder without our settings."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=cwd,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+def ready_plan(county_dir: Path) -> None:
+    """Write the county's address plan when there is none."""
+    county = load_county(county_dir)
+    if not plan_path(county_dir).exists():
+        write_plan(make_plan(county, build_topology(county)), plan_path(county_dir))
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path) -> Path:
+    """A county whose stations nobody can reach."""
+    folder = copy_county(tmp_path / "county")
+    ready_plan(folder)
+    (folder / "known_hosts").write_text("", "utf-8")
+    addresses = {s.id: "127.0.0.1" for s in load_county(folder).stations}
+    access = {"target": "field", "name": "x", "port": 9, "known_hosts": "known_hosts", "addresses": addresses}
+    (folder / "access.yaml").write_text(json.dumps(access), "utf-8")
+    return folder
+
+
+def test_without_the_option_it_costs_nothing() -> None:
+    """Everybody's pytest loads the plugin: it imports none of what it needs."""
+    found = subprocess.run([sys.executable, "-c", WITHOUT_OPTION], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_unreachable_stations_are_red(unreachable: Path, tmp_path: Path) -> None:
+    """Every check of a station that cannot be reached fails, and says that it is unknown."""
+    report = tmp_path / "report.xml"
+    done = run_pytest(
+        "--extranet-county", str(unreachable), "--extranet-stations", "z-tax", "--junitxml", str(report), cwd=tmp_path
+    )
+    assert done.returncode == 1, done.stdout
+    assert "unknown: ssh: the station - expected reachable, found " in done.stdout
+    cases = list(ET.parse(report).getroot().iter("testcase"))
+    assert {c.get("classname") for c in cases} == {"z-tax"}
+    assert all(c.find("failure") is not None for c in cases)
+    assert "public-portal-ipv6" in {c.get("name") for c in cases}
+    assert {"extranet_check", "outcome", "at", "path"} <= {str(p.get("name")) for p in cases[0].iter("property")}
+
+
+def test_a_tests_own_name_selects_it(unreachable: Path, tmp_path: Path) -> None:
+    """What a report names can be asked for again by that name."""
+    done = run_pytest(
+        "--extranet-county", str(unreachable), "--collect-only", "-q", "z-tax::public-portal-ipv6", "z-enterprise",
+        cwd=tmp_path,
+    )
+    names = [line for line in done.stdout.splitlines() if "::" in line]
+    assert "z-tax::public-portal-ipv6" in names
+    assert Counter(n.split("::")[0] for n in names)["z-tax"] == 1
+    assert Counter(n.split("::")[0] for n in names)["z-enterprise"] > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["-k", "no_such_check"], 5, "deselected"),
+        (["--extranet-stations", "z-taks"], 4, "did you mean z-tax"),
+        (["--extranet-stations", ""], 4, "not one check"),
+        (["z-tax::no-such-test"], 5, "no tests ran"),
+    ],
+)
+def test_a_run_that_measures_nothing_fails(
+    unreachable: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    """Nothing selected, a misspelt station, no station: never exit 0."""
+    done = run_pytest("--extranet-county", str(unreachable), *arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert words in done.stdout + done.stderr
+
+
+def test_other_tests_do_not_cover_for_the_stations(unreachable: Path, tmp_path: Path) -> None:
+    """Green tests beside a county of which nothing was measured do not make a green run."""
+    (tmp_path / "test_own.py").write_text("def test_fine() -> None:\n    assert True\n", "utf-8")
+    done = run_pytest("--extranet-county", str(unreachable), "test_own.py", "-k", "test_fine", cwd=tmp_path)
+    assert "1 passed" in done.stdout
+    assert done.returncode == 5
+
+
+def test_bad_input_is_one_clear_line(unreachable: Path, tmp_path: Path) -> None:
+    """No folder, no plan, no access file, stations without a county: what to do, and exit 4."""
+    assert "add --extranet-county" in run_pytest("--extranet-stations", "a", cwd=tmp_path).stderr
+    assert "no such folder" in run_pytest("--extranet-county", str(tmp_path / "none"), cwd=tmp_path).stderr
+    (unreachable / "access.yaml").unlink()
+    assert "no way to reach devices" in run_pytest("--extranet-county", str(unreachable), cwd=tmp_path).stderr
+    shutil.copy(ROOT / "inventory" / "yichuan" / "sites.csv", unreachable)
+    shutil.rmtree(unreachable / "plan")
+    done = run_pytest("--extranet-county", str(unreachable), cwd=tmp_path)
+    assert done.returncode == 4
+
+
+# --- in the lab, before migration ---
+
+
+def small_matrix(lab: SmallLab) -> Matrix:
+    """Return the matrix of what the lab holds."""
+    whole = load_county(lab.county_dir)
+    ready_plan(lab.county_dir)
+    part = restrict_to_towns(whole, 1)
+    return build_matrix(part, build_topology(part), make_plan(whole, build_topology(whole)), read_access(lab.county_dir))
+
+
+@pytest.mark.lab
+def test_before_migration_the_right_things_are_red(small_lab: SmallLab) -> None:
+    """Public IPv4 of county and towns works; departments work only over their old routers; IPv6 and villages do not."""
+    matrix = small_matrix(small_lab)
+    results = measure(
+        matrix.checks, load_county(small_lab.county_dir), read_access(small_lab.county_dir), hops=matrix.hops
+    )
+    by_id: dict[str, Result] = {r.check.id: r for r in results}
+    assert len(results) == len(matrix.checks)
+    town = by_id["chengguan-center/public/portal/ipv4"]
+    assert (town.outcome, town.why) == (Outcome.PASSED, "")
+    assert town.hops[0] == "chengguan-r1:lan.100"
+    assert town.hops[-1].startswith("core")
+    old = by_id["chengguan-center/finance/finance/ipv4"]
+    assert old.hops == ("fin-chengguan:lan1", "fin-hub:chengguan")
+    aspects = {f.aspect: f for f in old.findings}
+    assert aspects["marker"].outcome is Outcome.PASSED
+    assert "expected no legacy router, found fin-hub:chengguan" in aspects["path"].detail
+    assert "no IPv6 address" in by_id["chengguan-center/finance/finance/ipv6"].why
+    assert by_id["chengguan-xichang-station/public/portal/ipv4"].outcome is Outcome.FAILED
+    blocked = by_id["chengguan-center/finance/!edu/ipv6"]
+    assert (blocked.outcome, "leg finance dead" in blocked.why) == (Outcome.UNKNOWN, True)
+    assert not any(r.outcome is Outcome.PASSED for r in results if r.check.family == "ipv6")
+    assert not any(r.outcome is Outcome.PASSED for r in results if r.check.unit and r.hops)
+
+
+@pytest.mark.lab
+def test_ci_measures_a_lab_in_parallel(small_lab: SmallLab, tmp_path: Path) -> None:
+    """With xdist each station stays in one worker; results are those of a plain measurement."""
+    small_matrix(small_lab)
+    report = tmp_path / "report.xml"
+    done = run_pytest(
+        "--extranet-county", str(small_lab.county_dir), "-n", "2", "--junitxml", str(report), "-q",
+        "--extranet-stations", "chengguan-center,z-tax", cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    cases = list(ET.parse(report).getroot().iter("testcase"))
+    green = {f"{c.get('classname')}::{c.get('name')}" for c in cases if c.find("failure") is None}
+    assert "chengguan-center::public-portal-ipv4" in green
+    assert "z-tax::public-intake-ipv4" in green
+    assert not any("ipv6" in name for name in green)
+    measured = Counter(
+        p.get("value") for c in cases for p in c.iter("property") if p.get("name") == "extranet_check"
+    )
+    assert len(measured) == len(cases) == sum(measured.values())

@@ -1,0 +1,222 @@
+"""Commands parse, call one function and print: right exit codes, one clear line an error, JSON for machines, nothing on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from migration.clock import SystemClock
+from migration.ledger import Ledger
+from scripts.main import app
+
+SAMPLE = Path(__file__).resolve().parents[2] / "inventory" / "yichuan"
+runner = CliRunner()
+
+
+@pytest.fixture
+def county(tmp_path: Path) -> Path:
+    """Return a county's folder made by `extranet init`."""
+    folder = tmp_path / "county"
+    assert runner.invoke(app, ["init", str(folder)]).exit_code == 0
+    return folder
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    """Run a command; return exit code, standard output and standard error."""
+    result = runner.invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["survey", "check"],
+        ["plan", "addresses"],
+        ["lab", "up"],
+        ["lab", "fault"],
+        ["config", "push"],
+        ["verify"],
+        ["cutover"],
+        ["retire"],
+        ["gate", "explain"],
+        ["status"],
+        ["ledger", "verify"],
+        ["playbook"],
+        ["init"],
+    ],
+)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    """`--help` works everywhere."""
+    code, out, _ = call(*command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_survey_of_the_sample(county: Path) -> None:
+    """The sample is good; the refusal is said and the overlap named."""
+    code, out, _ = call("survey", "check", "--county", str(county), "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["refused"] == [{"network": "sealed-net", "row": 6, "why": "marked classified"}]
+    assert len(found["overlaps"]) == 1
+    code, out, _ = call("survey", "check", "--county", str(county))
+    assert code == 0
+    assert "refused" in out
+
+
+def test_bad_county_is_exit_2_with_every_problem(county: Path) -> None:
+    """Problems come as lines for people and as a list for machines; nothing is written."""
+    path = county / "sites.csv"
+    path.write_text(path.read_text("utf-8").replace(",town,", ",twon,"), "utf-8")
+    code, out, err = call("survey", "check", "--county", str(county))
+    assert (code, out) == (2, "")
+    assert err.count("found 'twon'") == 15
+    code, out, _ = call("plan", "addresses", "--county", str(county), "--json")
+    assert code == 2
+    assert len(json.loads(out)["problems"]) == 15
+    assert not (county / "plan").exists()
+
+
+def test_plan_is_stable_from_the_command_line(county: Path) -> None:
+    """Planning twice writes the same bytes and says that nothing moved."""
+    call("plan", "addresses", "--county", str(county))
+    first = (county / "plan" / "addresses.json").read_bytes()
+    code, out, _ = call("plan", "addresses", "--county", str(county), "--json")
+    found = json.loads(out)
+    assert (code, found["new"], found["moved"]) == (0, 0, 0)
+    assert (county / "plan" / "addresses.json").read_bytes() == first
+    assert (county / "plan" / "addresses.csv").exists()
+
+
+def test_damaged_plan_is_not_overwritten(county: Path) -> None:
+    """A plan that cannot be read is kept: its addresses may be in use."""
+    call("plan", "addresses", "--county", str(county))
+    path = county / "plan" / "addresses.json"
+    path.write_text("{", "utf-8")
+    code, _, err = call("plan", "addresses", "--county", str(county))
+    assert code == 2
+    assert "not a plan" in err
+    assert path.read_text("utf-8") == "{"
+
+
+def test_plan_older_than_the_inventory_is_refused(county: Path) -> None:
+    """A village added after planning: rendering says to plan again rather than leaving it out."""
+    call("plan", "addresses", "--county", str(county))
+    for name, row in {
+        "sites.csv": "minggao-new,新村,village,minggao,410329101299,村支书,yes,\n",
+        "devices.csv": "minggao-new-r1,新村路由器,minggao-new,village,extranet,frr,\n",
+        "stations.csv": "minggao-new-station,新村便民服务站,minggao-new,village-station,2,11,public\n",
+        "circuits.csv": "x-minggao-new,extranet,minggao-new,minggao-new-r1,wan1,,minggao-r1,new,x,100,0,,,,\n",
+    }.items():
+        with (county / name).open("a", encoding="utf-8") as stream:
+            stream.write(row)
+    code, _, err = call("config", "render", "--county", str(county))
+    assert code == 2
+    assert "changed since this plan was made" in err
+    code, out, _ = call("plan", "addresses", "--county", str(county), "--json")
+    found = json.loads(out)
+    assert (code, found["moved"]) == (0, 0)
+    assert found["new"] > 0
+
+
+def test_render_writes_a_file_a_router(county: Path) -> None:
+    """Rendering needs no network: 60 extranet routers, 60 files."""
+    call("plan", "addresses", "--county", str(county))
+    code, out, _ = call("config", "render", "--county", str(county), "--json")
+    assert code == 0
+    assert len(json.loads(out)["devices"]) == len(list((county / "configs").glob("*.conf"))) == 60
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["verify"], ["config", "diff"], ["config", "push", "--yes"], ["cutover", "finance-man@county"], ["retire", "finance-man@county"]],
+)
+def test_without_lab_or_access_file_nothing_is_contacted(county: Path, command: list[str]) -> None:
+    """No way to any device is one clear line and exit 2."""
+    call("plan", "addresses", "--county", str(county))
+    code, out, err = call(*command, "--county", str(county))
+    assert (code, out) == (2, "")
+    assert "no way to reach devices" in err
+
+
+def test_names_that_are_not_there_get_near_matches(county: Path) -> None:
+    """An unknown unit is named with what it may have meant; full-width signs are understood."""
+    code, _, err = call("cutover", "finance-man＠mingao", "--county", str(county))  # noqa: RUF001
+    assert code == 2
+    assert "finance-man@minggao" in err
+
+
+def test_classified_network_is_refused_in_any_command(county: Path) -> None:
+    """Naming a unit of the classified network is exit 3, by id and by name."""
+    for name in ("sealed-net@county", "某涉密专网@county"):
+        for command in ("cutover", "retire"):
+            code, _, err = call(command, name, "--county", str(county))
+            assert code == 3
+            assert "classified" in err
+
+
+def test_status_before_anything(county: Path) -> None:
+    """Status works from the inventory alone: all surveyed, planned once there is a plan, dates judged as of a day."""
+    code, out, _ = call("status", "--county", str(county), "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {u["state"] for u in found["units"]} == {"surveyed"}
+    assert {"unit", "network", "site", "state"} <= found["units"][0].keys()
+    call("plan", "addresses", "--county", str(county))
+    code, out, _ = call("status", "--county", str(county), "--as-of", "2027-10-15", "--json")
+    found = json.loads(out)
+    assert {u["state"] for u in found["units"]} == {"planned"}
+    assert [t["late"] for t in found["coverage"]["targets"]] == [True, False]
+    code, out, _ = call("status", "--county", str(county), "--as-of", "2027-11-01")
+    assert "late by" in out
+
+
+def test_ledger_of_nothing_is_not_whole(county: Path) -> None:
+    """Verifying no record is not a success."""
+    code, _, err = call("ledger", "verify", "--county", str(county))
+    assert code == 1
+    assert "no ledger yet" in err
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field"):
+        pass
+    assert call("ledger", "verify", "--county", str(county))[0] == 1
+
+
+def test_ledger_verify_finds_a_changed_byte(county: Path) -> None:
+    """A whole record is 0; one altered event is 1 and named."""
+    import sqlite3
+
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
+        for number in range(3):
+            ledger.append("note", f"note/{number}", {"text": f"nothing happened {number}"})
+    assert call("ledger", "verify", "--county", str(county))[0] == 0
+    with sqlite3.connect(county / "ledger.sqlite") as database:
+        database.execute("DROP TRIGGER events_no_update")
+        trigger = "CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no'); END"
+        database.execute("UPDATE events SET body = replace(body, 'happened 1', 'happened 9') WHERE seq = 2")
+        database.execute(trigger)
+    database.close()
+    code, out, _ = call("ledger", "verify", "--county", str(county))
+    assert code == 1
+    assert "2" in out
+
+
+def test_init_does_not_overwrite(county: Path) -> None:
+    """A folder that holds files is left alone."""
+    (county / "sites.csv").write_text("mine", "utf-8")
+    assert call("init", str(county))[0] == 2
+    assert (county / "sites.csv").read_text("utf-8") == "mine"
+
+
+def test_unwritable_output_is_one_line(county: Path) -> None:
+    """A file that cannot be written is named; what was there stays."""
+    shutil.rmtree(county / "plan", ignore_errors=True)
+    (county / "plan").write_text("in the way", "utf-8")
+    code, _, err = call("plan", "addresses", "--county", str(county))
+    assert code == 2
+    assert "cannot be written" in err or "cannot be read" in err
+    assert "Traceback" not in err
