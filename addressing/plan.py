@@ -93,7 +93,9 @@ class _Maker:
             records=tuple(self.records[k] for k in sorted(self.records)),
         )
 
-    def _add(self, record_id: str, kind: Kind, name: str, parent: str, prefix: object, slot: int | None = None) -> None:
+    def _add(  # noqa: PLR0917 - a record's fields, in their order
+        self, record_id: str, kind: Kind, name: str, parent: str, prefix: object, slot: int | None = None
+    ) -> None:
         old = self.before.get(record_id)
         if old is not None and old.prefix != str(prefix):
             raise PlanMismatchError(record_id, old.prefix, str(prefix))
@@ -268,7 +270,7 @@ class _Maker:
         for identity, net in {**fixed, **links}.items():
             self._add(identity, "link4", identity.split(":", 1)[1], "ipv4_link_pool", net)
 
-    def _given4(
+    def _given4(  # noqa: PLR0917 - one row of settings a call
         self, kind: Kind, wanted: list[str], pool: IPv4Network, length: int, busy: list[IPv4Network], field: str
     ) -> dict[str, IPv4Network]:
         """Give each identity an IPv4 prefix of `length`: kept from before, else the first that meets nothing in use."""

@@ -20,8 +20,11 @@ FIELD_FILE = "access.yaml"
 
 
 class Access(Model):
-    """Where to log in. `addresses` maps device and station ids to management addresses; paths are absolute or
-    relative to the file. `vrf_backend` says how a Linux router keeps VRFs: `device` (real VRFs) or `netns`."""
+    """Where to log in.
+
+    `addresses` maps device and station ids to management addresses; paths are absolute or relative to the file.
+    `vrf_backend` says how a Linux router keeps VRFs: `device` (real VRFs) or `netns`.
+    """
 
     target: Literal["lab", "field"]
     name: str

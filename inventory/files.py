@@ -29,8 +29,8 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
         temporary = None
     except OSError as error:
         raise WriteError(path, error) from error

@@ -670,8 +670,11 @@ class _Reader:
                             "correct one of them",
                         )
                 taken[v["network"]].append((net, row))
+        self._check_public_lans(rows["sites"], policy)
+
+    def _check_public_lans(self, rows: list[Row], policy: Policy) -> None:
         lans: list[tuple[IPv4Network, int]] = []
-        for row in rows["sites"]:
+        for row in rows:
             net = row.values["public_ipv4"]
             if net is None:
                 continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +13,19 @@ from addressing.model import AddressPlan
 from addressing.plan import make_plan
 from addressing.planfile import PlanFileError, plan_path, read_plan
 from inventory.access import Access, AccessMissingError, read_access
-from inventory.errors import CheckFailedError, ScopeGuardError, UnknownNameError
+from inventory.errors import CheckFailedError, ExtranetError, ScopeGuardError, UnknownNameError
 from inventory.model import County, Unit
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import Topology, build_topology
 from migration.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
+    from nornir.core import Nornir
+
+    from migration.events import Event
     from migration.ledger import Ledger
     from migration.matrix import Matrix
+    from migration.units import UnitRecord
 
 Say = Callable[[str], None]
 """Tells a person what is happening, one line at a time."""
@@ -28,6 +33,19 @@ Say = Callable[[str], None]
 
 def silent(_: str) -> None:
     """Say nothing."""
+
+
+class OutOfReachError(ExtranetError):
+    """Something that the county has, but not the lab that is up."""
+
+    def __init__(self, kind: str, name: str, scope: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"{kind} {name!r}: in the county, but not in {scope}; start a lab that holds it")
+
+
+def plain_name(name: str) -> str:
+    """Return a name as it is compared: full-width forms made narrow, case and outer space ignored."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 @dataclass(frozen=True)
@@ -59,9 +77,9 @@ class Campaign:
     @cached_property
     def ledger(self) -> Ledger:
         """The county's ledger, made when missing."""
-        from migration.ledger import Ledger
+        from migration.ledger import LEDGER_FILE, Ledger
 
-        return Ledger.open(self.folder / "ledger.sqlite", clock=self.clock, target=self.target)
+        return Ledger.open(self.folder / LEDGER_FILE, clock=self.clock, target=self.target)
 
     @property
     def target(self) -> str:
@@ -88,10 +106,10 @@ class Campaign:
 
     def ledger_for_reading(self) -> Ledger:
         """Open the ledger without the right to write; its events are those of the target in reach (else of the field)."""
-        from migration.ledger import Ledger
+        from migration.ledger import LEDGER_FILE, Ledger
 
         return Ledger.open(
-            self.folder / "ledger.sqlite", clock=self.clock, target=self.target_or_none() or "field", readonly=True
+            self.folder / LEDGER_FILE, clock=self.clock, target=self.target_or_none() or "field", readonly=True
         )
 
     @cached_property
@@ -101,21 +119,73 @@ class Campaign:
 
         return build_matrix(self.county, self.topology, self.plan, self.access)
 
+    @cached_property
+    def nornir(self) -> Nornir:
+        """Every router in scope; one session each, opened when first asked and kept for the whole command."""
+        from nornir_tasks.hosts import build_nornir
+
+        return build_nornir(self.county, self.access)
+
+    @cached_property
+    def _reader(self) -> Ledger:
+        return self.ledger_for_reading()
+
+    def events(self) -> tuple[Event, ...]:
+        """Return the target's events so far. Makes no ledger where there is none."""
+        ledger = self.ledger if "ledger" in self.__dict__ else self._reader
+        return ledger.events()
+
+    def records(self) -> dict[str, UnitRecord]:
+        """Return where each unit stands, by the ledger."""
+        from migration.units import fold
+
+        return fold(self.events(), self.county)
+
+    def find_name(self, kind: str, name: str, names: Mapping[str, str], whole: Mapping[str, str]) -> str:
+        """Return what a person named. `names` gives what each name in scope stands for, `whole` in the whole county.
+
+        Raises:
+            ScopeGuardError: a classified network goes by that name.
+            OutOfReachError: not in the lab that is up.
+            UnknownNameError: not in the county; names near matches.
+        """
+        wanted = plain_name(name)
+        self._refuse_classified(name, wanted)
+        for known, meant in names.items():
+            if plain_name(known) == wanted:
+                return meant
+        if wanted in map(plain_name, whole):
+            raise OutOfReachError(kind, name, self.scope)
+        raise UnknownNameError(kind, name, names)
+
+    def _refuse_classified(self, typed: str, plain: str) -> None:
+        refused = {plain_name(n) for r in self.county.refused for n in (r.id, r.name)}
+        if plain.partition("@")[0].strip() in refused:
+            raise ScopeGuardError(f"{typed}: belongs to a network marked classified; it is outside this tool, always")
+
     def find_unit(self, name: str) -> Unit:
         """Return the unit a person named (`network@site`, either part also by its Chinese name)."""
-        network, _, site = name.strip().replace("＠", "@").partition("@")
-        if network in {r.id for r in self.county.refused} | {r.name for r in self.county.refused}:
-            raise ScopeGuardError(f"{name}: belongs to a network marked classified; it is outside this tool, always")
-        network = next((n.id for n in self.county.networks if n.name == network), network)
-        site = next((s.id for s in self.county.sites if s.name == site), site)
-        found = self.county.unit_by_id.get(f"{network}@{site}")
+        typed = "@".join(part.strip() for part in plain_name(name).split("@"))
+        self._refuse_classified(name, typed)
+        names = _unit_names(self.county)
+        found = next((unit for known, unit in names.items() if plain_name(known) == typed), None)
         if found is None:
-            raise UnknownNameError("unit", name, self.county.unit_by_id)
-        return found
+            found = self.find_name("unit", name, names, _unit_names(self.whole))
+        return self.county.unit_by_id[found]
 
     def find_units(self, names: Iterable[str]) -> list[Unit]:
         """Return units in the order named, each once."""
         return list({u.id: u for u in map(self.find_unit, names)}.values())
+
+
+def _unit_names(county: County) -> dict[str, str]:
+    """Return every way to write a unit: each part by id or by Chinese name."""
+    return {
+        f"{network}@{site}": unit.id
+        for unit in county.units
+        for network in (unit.network, county.network_by_id[unit.network].name)
+        for site in (unit.site, county.site_by_id[unit.site].name)
+    }
 
 
 def open_campaign(folder: Path, clock: Clock | None = None) -> Campaign:

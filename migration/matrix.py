@@ -136,6 +136,7 @@ class _Expansion:
 
     def __init__(self, county: County, plan: AddressPlan) -> None:
         self.county, self.plan = county, plan
+        self.addresses: dict[tuple[str, Family], str] = {}
         self.resolvers = [s for s in county.services if s.protocol is Protocol.DNS]
         self.known = {(n.plane, county.service_by_id[n.service].server) for n in county.needs}
 
@@ -164,10 +165,15 @@ class _Expansion:
 
     def address(self, service: Service, family: Family) -> str:
         """Return the address at which a service is expected."""
-        server = self.county.server_by_id[service.server]
-        if family is Family.IPV6:
-            return str(self.plan.host6(server.site, server.plane, server.host).ip)
-        return self._address4(server)
+        key = service.server, family
+        if key not in self.addresses:
+            server = self.county.server_by_id[service.server]
+            self.addresses[key] = (
+                str(self.plan.host6(server.site, server.plane, server.host).ip)
+                if family is Family.IPV6
+                else self._address4(server)
+            )
+        return self.addresses[key]
 
     def _address4(self, server: Server) -> str:
         unit = self.county.unit_by_lan.get((server.site, server.plane))

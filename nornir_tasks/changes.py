@@ -129,7 +129,8 @@ def stage_and_commit(
     if not all(o.ok for o in staged.values()):
         return {d: _not_applied(o) for d, o in staged.items()}
     plans = {d: o.value or _Staged() for d, o in staged.items()}
-    busy = [d for d, plan in plans.items() if plan.diff]
+    # The longest first: a core takes as long as ten villages, and nobody should wait for it alone at the end.
+    busy = sorted((d for d, plan in plans.items() if plan.diff), key=lambda d: -len(plans[d].diff))
 
     def commit(driver: Driver) -> None:
         driver.commit_config(revert_in_s=revert_in_s, change_id=change_id)

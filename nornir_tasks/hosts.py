@@ -141,6 +141,7 @@ def run_on_devices(
 ) -> dict[str, DeviceOutcome[T]]:
     """Run `work` with an open driver on each device (all when None), in parallel; one outcome for every device asked.
 
+    Devices are begun in the order given.
     `on_done` is called as each device ends, in whatever thread that was. A device failed before is asked all the same.
     """
     wanted = list(nr.inventory.hosts) if devices is None else list(dict.fromkeys(devices))
@@ -157,10 +158,11 @@ def run_on_devices(
             on_done(outcome)
         return Result(host=task.host)
 
-    chosen = set(wanted)
+    chosen = nr.filter(filter_func=lambda host: host.name in set(wanted))
+    chosen.inventory.hosts = Hosts({d: nr.inventory.hosts[d] for d in wanted})
     try:
         if wanted:
-            nr.filter(filter_func=lambda host: host.name in chosen).run(ask, on_good=True, on_failed=True)
+            chosen.run(ask, on_good=True, on_failed=True)
     finally:
         # Failed hosts are Nornir's business of one run; it must not leave anybody out of the way back.
         nr.data.reset_failed_hosts()

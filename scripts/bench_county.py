@@ -156,7 +156,7 @@ def describe_machine() -> Machine:
     )
 
 
-def wait_until_quiet(limit_s: float = PATIENCE_S) -> tuple[float, float]:
+def wait_until_quiet(limit_s: float) -> tuple[float, float]:
     """Wait until the processors have been idle for a while, or the time is over; return load average and busy share."""
     ends = time.monotonic() + limit_s
     quiet = 0
@@ -181,8 +181,8 @@ def say(text: str) -> None:
 class Bench:
     """One run: what was measured, in order."""
 
-    def __init__(self, folder: Path, towns: int | None) -> None:
-        self.folder, self.towns = folder, towns
+    def __init__(self, folder: Path, towns: int | None, patience_s: float = PATIENCE_S) -> None:
+        self.folder, self.towns, self.patience_s = folder, towns, patience_s
         self.county = folder / "county"
         self.measurements: list[Measurement] = []
         self.vrf_backend = ""
@@ -191,7 +191,7 @@ class Bench:
 
     def measure(self, name: str, work: Callable[[], tuple[float, dict[str, float], dict[str, Any]]]) -> Measurement:
         """Wait for a quiet machine, do the work (which returns seconds, phases and facts), and keep what it took."""
-        load, share = wait_until_quiet()
+        load, share = wait_until_quiet(self.patience_s)
         before = read_ticks()
         seconds, phases, facts = work()
         extrapolated = bool(facts.pop("extrapolated", False))
@@ -826,6 +826,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--towns", type=_positive, metavar="N", help="only the first N towns, for a quick look")
     size.add_argument("--full", action="store_true", help="the whole county (the default)")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=PATIENCE_S,
+        metavar="S",
+        help="wait so long for a quiet machine before each measurement",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here")
     parser.add_argument("--write", action="store_true", help="put the numbers into docs/benchmarks.md")
     return parser.parse_args(arguments)
@@ -861,7 +868,7 @@ def main() -> None:
         if options.write:
             put_numbers(DOCUMENT.read_text("utf-8"), "")  # rather now than after twenty minutes
         with tempfile.TemporaryDirectory(prefix="extranet-bench-") as name:
-            bench = Bench(Path(name), options.towns)
+            bench = Bench(Path(name), options.towns, options.patience)
             with _labs_end(bench):
                 bench.go()
             report = bench.report()

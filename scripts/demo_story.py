@@ -56,7 +56,7 @@ class Story:
     def run(self, *arguments: str, expect: int = 0, show: int = 40) -> str:
         """Run a command, show its output (its last `show` lines), and hold it to its exit code."""
         self.say(f"$ extranet {' '.join(arguments).replace(str(self.folder), self.folder.name)}", "1")
-        done = self._call(arguments, stderr=None)
+        done = self.call(arguments, stderr=None)
         text = done.stdout.replace(str(self.folder), self.folder.name)
         lines = text.splitlines()
         if len(lines) > show:
@@ -70,18 +70,27 @@ class Story:
 
     def ask(self, *arguments: str, expect: tuple[int, ...] = (0,)) -> Any:
         """Run a command with --json, quietly, and return what it said."""
-        done = self._call((*arguments, "--json"), stderr=subprocess.PIPE)
+        done = self.call((*arguments, "--json"), stderr=subprocess.PIPE)
         if done.returncode not in expect:
-            self.fail(f"'extranet {' '.join(arguments)}' - expected exit {expect}, found {done.returncode}: {done.stderr[-500:]}")
+            self.fail(
+                f"'extranet {' '.join(arguments)}' - expected exit {expect}, found {done.returncode}: {done.stderr[-500:]}"
+            )
         return json.loads(done.stdout)
 
-    def _call(self, arguments: tuple[str, ...], stderr: int | None) -> subprocess.CompletedProcess[str]:
+    def call(self, arguments: tuple[str, ...], stderr: int | None) -> subprocess.CompletedProcess[str]:
+        """Run the command in the county's folder."""
         environment = os.environ | {"EXTRANET_COUNTY": str(self.folder)}
         if self.color:
             environment["FORCE_COLOR"] = "1"
         command = [sys.executable, "-P", "-m", "scripts.main", *arguments]
         return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, check=False, stdin=subprocess.DEVNULL
+            command,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
 
     def hold(self, what: str, *, true: bool) -> None:
@@ -95,7 +104,7 @@ class Story:
         raise StoryError(why)
 
 
-def tell(story: Story, *, full: bool) -> None:
+def tell(story: Story, *, full: bool) -> None:  # noqa: PLR0915 - a story is read from top to bottom
     """Tell the whole story."""
     towns = () if full else ("--towns", str(TOWNS))
     with story.chapter("The survey", "The county's tables are read and checked. One network is marked classified."):
@@ -103,32 +112,55 @@ def tell(story: Story, *, full: bool) -> None:
         survey = story.ask("survey", "check")
         story.hold("the classified network is refused and stays outside", true=len(survey["refused"]) == 1)
         story.hold("two networks that use the same addresses are named", true=len(survey["overlaps"]) >= 1)
-    with story.chapter("The address plan", "IPv6 for county, towns and villages, one prefix a plane. Planning again moves nobody."):
+    with story.chapter(
+        "The address plan", "IPv6 for county, towns and villages, one prefix a plane. Planning again moves nobody."
+    ):
         story.run("plan", "addresses")
         again = story.ask("plan", "addresses")
-        story.hold("a second plan is the same: nothing new, nothing moved", true=(again["new"], again["moved"]) == (0, 0))
+        story.hold(
+            "a second plan is the same: nothing new, nothing moved", true=(again["new"], again["moved"]) == (0, 0)
+        )
     with story.chapter("The lab", "The county as it is today, on this machine: real routers, stations and servers."):
         story.run("lab", "up", *towns)
-    with story.chapter("Before", "Departments work over their old lines; over the extranet nearly nothing does. Red where it should be."):
+    with story.chapter(
+        "Before",
+        "Departments work over their old lines; over the extranet nearly nothing does. Red where it should be.",
+    ):
         before = story.ask("verify", expect=(1,))
         results = before["results"]
         ipv6 = [r for r in results if r["expect"] == "reach" and r["family"] == "ipv6"]
         old = [r for r in results if r["unit"]]
-        story.say(f"  {before['checks']} checks: {before['passed']} passed, {before['failed']} failed, {before['unknown']} not measurable")
-        story.hold("no station reaches anything over IPv6", true=bool(ipv6) and all(r["outcome"] != "passed" for r in ipv6))
-        story.hold("no department's service is reached over the extranet", true=bool(old) and all(r["outcome"] != "passed" for r in old))
+        story.say(
+            f"  {before['checks']} checks: {before['passed']} passed, {before['failed']} failed, "
+            f"{before['unknown']} not measurable"
+        )
+        story.hold(
+            "no station reaches anything over IPv6", true=bool(ipv6) and all(r["outcome"] != "passed" for r in ipv6)
+        )
+        story.hold(
+            "no department's service is reached over the extranet",
+            true=bool(old) and all(r["outcome"] != "passed" for r in old),
+        )
     with story.chapter(
         "Push",
-        "Every router checks its new configuration, arms a rollback timer on itself, applies; the stations probe; then it is confirmed.",
+        "Each router checks its configuration, arms a rollback timer, applies; stations probe; then it is confirmed.",
     ):
         story.run("config", "diff", show=6, expect=1)
         story.run("config", "push", "--yes")
         story.run("config", "diff")
         after = story.ask("verify", expect=(1,))
         bad = [r for r in after["results"] if r["outcome"] != "passed"]
-        story.hold("all that is still red are the units' own IPv4 needs, over their old lines", true=all(r["unit"] for r in bad))
-        story.hold("and each is red because of a legacy router on its path", true=all("legacy router" in r["why"] for r in bad))
-    with story.chapter("Cutover", "The old path is withheld by a timer on the device; every need is proven over the new one; then it is kept."):
+        story.hold(
+            "all that is still red are the units' own IPv4 needs, over their old lines",
+            true=all(r["unit"] for r in bad),
+        )
+        story.hold(
+            "and each is red because of a legacy router on its path", true=all("legacy router" in r["why"] for r in bad)
+        )
+    with story.chapter(
+        "Cutover",
+        "The old path is withheld by a timer on the device; every need is proven over the new one; then it is kept.",
+    ):
         units = [u["unit"] for u in story.ask("status")["units"]]
         first = [u for u in units if u.endswith("@county")]
         rest = [u for u in units if u not in first]
@@ -136,25 +168,43 @@ def tell(story: Story, *, full: bool) -> None:
         story.hold("a town before its county centre is refused", true=True)
         story.run("cutover", *first, "--yes")
         out = story.ask("cutover", *rest, "--yes")
-        story.hold(f"all {len(rest)} units of the towns and villages are cut over", true=all(u["state"] == "cut_over" for u in out["units"]))
+        story.hold(
+            f"all {len(rest)} units of the towns and villages are cut over",
+            true=all(u["state"] == "cut_over" for u in out["units"]),
+        )
     network = [u for u in units if u.startswith("finance-man@") and u not in first]
-    with story.chapter("Too early", "Somebody wants the old finance lines off at once. The gate wants proof and patience."):
+    with story.chapter(
+        "Too early", "Somebody wants the old finance lines off at once. The gate wants proof and patience."
+    ):
         story.run("retire", *network, "--yes", expect=3)
         refused = story.ask("retire", network[0], expect=(3,))["units"][0]
-        story.hold("the refusal names stations and services", true=any(r["station"] and r["service"] for r in refused["reasons"]))
-    with story.chapter("Broken on purpose", "A filter breaks one window's payments at a town centre. Ping would not notice."):
+        story.hold(
+            "the refusal names stations and services",
+            true=any(r["station"] and r["service"] for r in refused["reasons"]),
+        )
+    with story.chapter(
+        "Broken on purpose", "A filter breaks one window's payments at a town centre. Ping would not notice."
+    ):
         station = f"{network[1].partition('@')[2]}-center"
         story.run("lab", "fault", "drop", station, "--what", "tcp", "--port", "1521")
         broken = story.ask("verify", expect=(1,))
         bad = [r for r in broken["results"] if r["outcome"] != "passed"]
-        story.hold(f"verify finds it, and only it: {bad[0]['id'] if bad else '-'}", true={r["station"] for r in bad} == {station})
+        story.hold(
+            f"verify finds it, and only it: {bad[0]['id'] if bad else '-'}",
+            true={r["station"] for r in bad} == {station},
+        )
         story.run("retire", network[1], "--yes", expect=3)
         story.hold("the gate holds for that unit", true=True)
-    with story.chapter("Mended", "The filter goes; every station reaches every service over the extranet, and nothing it must not."):
+    with story.chapter(
+        "Mended", "The filter goes; every station reaches every service over the extranet, and nothing it must not."
+    ):
         story.run("lab", "fault", "undrop", station)
         green = story.run("verify", show=1)
         story.hold("everything is green", true=" 0 failed, 0 not measured" in green)
-    with story.chapter("Retired", "Soaked (seconds here, days in life), drained, shut, held, removed: first the towns' lines, then the county's."):
+    with story.chapter(
+        "Retired",
+        "Soaked (seconds here, days in life), drained, shut, held, removed: first the towns' lines, then the county's.",
+    ):
         story.run("retire", *network, "finance-man@county", "--wait", "--yes")
     with story.chapter("Where we stand", "Every unit, the dates, and the record of it all."):
         story.run("status")
@@ -169,7 +219,9 @@ def tell(story: Story, *, full: bool) -> None:
 
 def main() -> int:
     """Run the demo; 0 when the story went as told."""
-    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--full", action="store_true", help="the whole county instead of three towns")
     parser.add_argument("--keep", action="store_true", help="leave the lab and the county's folder for a look around")
     arguments = parser.parse_args()
@@ -207,7 +259,9 @@ def prepare(story: Story, folder: Path) -> None:
         if count != 1:
             story.fail(f"policy.yaml has no timer {name}")
     policy.write_text(text, "utf-8")
-    story.say("The sample county is copied; its timers are shortened: " + ", ".join(f"{k} {v}" for k, v in SHORTENED.items()))
+    story.say(
+        "The sample county is copied; its timers are shortened: " + ", ".join(f"{k} {v}" for k, v in SHORTENED.items())
+    )
 
 
 def clean(story: Story, folder: Path, *, keep: bool) -> None:
@@ -218,7 +272,7 @@ def clean(story: Story, folder: Path, *, keep: bool) -> None:
     previous: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         if (folder / "county.yaml").exists():
-            story._call(("lab", "down"), stderr=None)
+            story.call(("lab", "down"), stderr=None)
         shutil.rmtree(folder.parent, ignore_errors=True)
     finally:
         signal.signal(signal.SIGINT, previous)

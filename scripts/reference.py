@@ -17,7 +17,12 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 def render_reference() -> str:
     """Return the reference as Markdown."""
     out = ["# Reference", "", "Made from the code by `python -m scripts.reference`; a test holds it equal.", ""]
-    out += ["## A county's files", "", "`county.yaml` and `policy.yaml` (see the sample's comments), and these tables, each", ""]
+    out += [
+        "## A county's files",
+        "",
+        "`county.yaml` and `policy.yaml` (see the sample's comments), and these tables, each",
+        "",
+    ]
     out += ["`NAME.csv` or the sheet NAME of `survey.xlsx`. Lists are separated by `;`.", ""]
     for table, columns in COLUMNS.items():
         out += [f"### {table}", "", "| column | 中文表头 | |", "| --- | --- | --- |"]

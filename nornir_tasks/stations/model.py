@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Literal
 
+from pydantic import Field
+
 from inventory.model import Family, Model
 
 
@@ -20,9 +22,8 @@ class Check(Model):
     """One probe: from `station`'s leg in `plane`, does `service` answer as it should.
 
     `expect` is `reach` (must work) or `blocked` (must not). `address` is what DNS must give for `dns_name` in this
-    family, asked of `resolver` (None: this leg has no resolver, go by the address). `forbidden_hops` are legacy
-    addresses: a path through one fails the check. `known_hops` names every address of the extranet's own routers;
-    a hop that is in neither is reported by its address and fails too. `marker` is the text the right back end answers with.
+    family, asked of `resolver` (None: this leg has no resolver, go by the address). `marker` is the text that the right
+    back end answers with. With `trace` the path is measured too: whose routers may be on it, `hops.HopBook` knows.
     """
 
     id: str
@@ -64,4 +65,4 @@ class Result(Model):
     at: float
     """Unix time at the station when the check ended."""
     ms: float = 0.0
-    raw: dict[str, Any] = {}
+    raw: dict[str, Any] = Field(default_factory=dict)

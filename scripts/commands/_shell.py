@@ -56,7 +56,7 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(4) from None
         except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last boundary: no traceback reaches a user
             if os.environ.get("EXTRANET_DEBUG"):
                 traceback.print_exc()
             what = f"{type(error).__name__}: {error}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -218,7 +218,7 @@ def status(
         fold(events, campaign.county),
         plan_exists=plan_path(campaign.folder).exists(),
         evidence=collect_evidence(campaign.folder, events),
-        today=as_of.date() if as_of else date.today(),
+        today=as_of.date() if as_of else datetime.now().astimezone().date(),
     )
     if as_json:
         print_json(

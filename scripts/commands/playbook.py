@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from playbooks.runner import PlaybookRun
 
 Extra = Annotated[
-    list[str] | None, typer.Option("--extra", "-e", help="KEY=VALUE for the play, for example units=finance-man@county.")
+    list[str] | None,
+    typer.Option("--extra", "-e", help="KEY=VALUE for the play, for example units=finance-man@county."),
 ]
 Limit = Annotated[str | None, typer.Option("--limit", "-l", help="Only these hosts or groups, as in Ansible.")]
 

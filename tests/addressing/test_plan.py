@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_leaves_do_not_overlap_and_children_nest() -> None:
     leaves = [ip_network(r.prefix) for r in PLAN.records if r.kind in LEAVES]
     for version in (IPv4Network, IPv6Network):
         nets = sorted((n for n in leaves if isinstance(n, version)), key=lambda n: int(n.network_address))
-        assert all(not a.overlaps(b) for a, b in zip(nets, nets[1:], strict=False))
+        assert all(not a.overlaps(b) for a, b in pairwise(nets))
     for record in PLAN.records:
         parent = PLAN.by_id.get(record.parent)
         parent_net = ip_network(parent.prefix if parent else {"pool": PLAN.pool}.get(record.parent, PLAN.ipv4_pool))

@@ -116,7 +116,7 @@ def test_twenty_mistakes_give_twenty_lines(folder: Path) -> None:
     edit(folder, "policy.yaml", lambda t: t.replace("share: 0.7", "share: 70"))
     lines = problems(folder)
     assert len(lines) == 20, "\n".join(lines)
-    assert all("; " in line and ".csv:" in line or line.startswith("policy.yaml") for line in lines)
+    assert all(("; " in line and ".csv:" in line) or line.startswith("policy.yaml") for line in lines)
     assert any("did you mean srv-tax?" in line for line in lines)
     assert any("mangled by Excel" in line for line in lines)
 

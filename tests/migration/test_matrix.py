@@ -76,7 +76,9 @@ def test_the_matrix_does_not_depend_on_row_order() -> None:
     """The same inventory in another order has the same digest; any other service port another."""
     county = sample()
     turned = county.model_copy(
-        update={name: tuple(reversed(getattr(county, name))) for name in ("stations", "services", "servers", "circuits")}
+        update={
+            name: tuple(reversed(getattr(county, name))) for name in ("stations", "services", "servers", "circuits")
+        }
     )
     assert matrix_of(County.model_validate(turned.model_dump())).digest == matrix().digest
     first, *rest = county.services
@@ -163,7 +165,8 @@ def test_a_blocked_service_beside_an_open_one_is_tried_by_its_port_alone() -> No
     """Where a leg reaches a server for one service, that the server answers says nothing about another."""
     county = sample()
     opened = tuple(
-        s.model_copy(update={"from_planes": (*s.from_planes, "public")}) if s.id == "hrss" else s for s in county.services
+        s.model_copy(update={"from_planes": (*s.from_planes, "public")}) if s.id == "hrss" else s
+        for s in county.services
     )
     found = matrix_of(County.model_validate(county.model_copy(update={"services": opened}).model_dump())).by_id
     assert found["chengguan-center/public/!hrss-pay/ipv6"].trace is False

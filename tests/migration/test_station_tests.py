@@ -85,7 +85,14 @@ def test_unreachable_stations_are_red(unreachable: Path, tmp_path: Path) -> None
 def test_a_tests_own_name_selects_it(unreachable: Path, tmp_path: Path) -> None:
     """What a report names can be asked for again by that name."""
     done = run_pytest(
-        "--extranet-county", str(unreachable), "--collect-only", "-q", "z-tax::public-portal-ipv6", "z-enterprise",
+        "--extranet-county",
+        str(unreachable),
+        "--extranet-stations",
+        "z-tax,z-enterprise",
+        "--collect-only",
+        "-q",
+        "z-tax::public-portal-ipv6",
+        "z-enterprise",
         cwd=tmp_path,
     )
     names = [line for line in done.stdout.splitlines() if "::" in line]
@@ -97,10 +104,10 @@ def test_a_tests_own_name_selects_it(unreachable: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["-k", "no_such_check"], 5, "deselected"),
+        (["--extranet-stations", "z-tax", "-k", "no_such_check"], 5, "deselected"),
         (["--extranet-stations", "z-taks"], 4, "did you mean z-tax"),
         (["--extranet-stations", ""], 4, "not one check"),
-        (["z-tax::no-such-test"], 5, "no tests ran"),
+        (["--extranet-stations", "z-tax", "z-tax::no-such-test"], 5, "no tests ran"),
     ],
 )
 def test_a_run_that_measures_nothing_fails(
@@ -115,7 +122,8 @@ def test_a_run_that_measures_nothing_fails(
 def test_other_tests_do_not_cover_for_the_stations(unreachable: Path, tmp_path: Path) -> None:
     """Green tests beside a county of which nothing was measured do not make a green run."""
     (tmp_path / "test_own.py").write_text("def test_fine() -> None:\n    assert True\n", "utf-8")
-    done = run_pytest("--extranet-county", str(unreachable), "test_own.py", "-k", "test_fine", cwd=tmp_path)
+    county = ["--extranet-county", str(unreachable), "--extranet-stations", "z-tax"]
+    done = run_pytest(*county, "test_own.py", "-k", "test_fine", cwd=tmp_path)
     assert "1 passed" in done.stdout
     assert done.returncode == 5
 
@@ -140,7 +148,9 @@ def small_matrix(lab: SmallLab) -> Matrix:
     whole = load_county(lab.county_dir)
     ready_plan(lab.county_dir)
     part = restrict_to_towns(whole, 1)
-    return build_matrix(part, build_topology(part), make_plan(whole, build_topology(whole)), read_access(lab.county_dir))
+    return build_matrix(
+        part, build_topology(part), make_plan(whole, build_topology(whole)), read_access(lab.county_dir)
+    )
 
 
 @pytest.mark.lab
@@ -175,8 +185,16 @@ def test_ci_measures_a_lab_in_parallel(small_lab: SmallLab, tmp_path: Path) -> N
     small_matrix(small_lab)
     report = tmp_path / "report.xml"
     done = run_pytest(
-        "--extranet-county", str(small_lab.county_dir), "-n", "2", "--junitxml", str(report), "-q",
-        "--extranet-stations", "chengguan-center,z-tax", cwd=tmp_path,
+        "--extranet-county",
+        str(small_lab.county_dir),
+        "-n",
+        "2",
+        "--junitxml",
+        str(report),
+        "-q",
+        "--extranet-stations",
+        "chengguan-center,z-tax",
+        cwd=tmp_path,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     cases = list(ET.parse(report).getroot().iter("testcase"))
@@ -184,7 +202,5 @@ def test_ci_measures_a_lab_in_parallel(small_lab: SmallLab, tmp_path: Path) -> N
     assert "chengguan-center::public-portal-ipv4" in green
     assert "z-tax::public-intake-ipv4" in green
     assert not any("ipv6" in name for name in green)
-    measured = Counter(
-        p.get("value") for c in cases for p in c.iter("property") if p.get("name") == "extranet_check"
-    )
+    measured = Counter(p.get("value") for c in cases for p in c.iter("property") if p.get("name") == "extranet_check")
     assert len(measured) == len(cases) == sum(measured.values())

@@ -1,4 +1,4 @@
-"""Commands parse, call one function and print: right exit codes, one clear line an error, JSON for machines, nothing on the way."""
+"""Commands parse, call one function and print: right exit codes, one clear line an error, JSON for machines."""
 
 from __future__ import annotations
 
@@ -134,7 +134,13 @@ def test_render_writes_a_file_a_router(county: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["verify"], ["config", "diff"], ["config", "push", "--yes"], ["cutover", "finance-man@county"], ["retire", "finance-man@county"]],
+    [
+        ["verify"],
+        ["config", "diff"],
+        ["config", "push", "--yes"],
+        ["cutover", "finance-man@county"],
+        ["retire", "finance-man@county"],
+    ],
 )
 def test_without_lab_or_access_file_nothing_is_contacted(county: Path, command: list[str]) -> None:
     """No way to any device is one clear line and exit 2."""
@@ -146,7 +152,7 @@ def test_without_lab_or_access_file_nothing_is_contacted(county: Path, command: 
 
 def test_names_that_are_not_there_get_near_matches(county: Path) -> None:
     """An unknown unit is named with what it may have meant; full-width signs are understood."""
-    code, _, err = call("cutover", "finance-man＠mingao", "--county", str(county))  # noqa: RUF001
+    code, _, err = call("cutover", "finance-man＠mingao", "--county", str(county))
     assert code == 2
     assert "finance-man@minggao" in err
 

@@ -126,6 +126,10 @@ class FrrDriver:
         running = self._check(config)
         self._wanted = frr.merged(running, frr.parse(config))
 
+    def discard_candidate(self) -> None:
+        """Forget what is staged; it was only in this session."""
+        self._running = self._wanted = None
+
     def compare_config(self) -> str:
         """Return what the candidate would change in what ran when it was loaded; empty when nothing."""
         running, wanted = self._staged()

@@ -127,8 +127,15 @@ class Authority:
     def _sign(self, name: str, key: ec.EllipticCurvePrivateKey, *, days: tuple[int, int], authority: bool) -> bytes:
         now = datetime.now(UTC)
         usage = x509.KeyUsage(
-            digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-            key_agreement=False, key_cert_sign=authority, crl_sign=authority, encipher_only=False, decipher_only=False,
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=authority,
+            crl_sign=authority,
+            encipher_only=False,
+            decipher_only=False,
         )
         made = (
             x509.CertificateBuilder()
@@ -180,12 +187,18 @@ class Rig:
 
     def run(self, node: str, *argv: str) -> str:
         """Run a command in a node and return what it printed."""
-        return subprocess.run([*self.inside(node), *argv], check=True, capture_output=True, text=True, timeout=30).stdout
+        return subprocess.run(
+            [*self.inside(node), *argv], check=True, capture_output=True, text=True, timeout=30
+        ).stdout
 
     @contextmanager
     def filtered(self, node: str, hook: str, rule: str) -> Iterator[None]:
         """Apply an nftables rule in a node (hook `input`, `output` or `forward`) for the block."""
-        self.run(node, "nft", f"add table inet t; add chain inet t c {{ type filter hook {hook} priority 0; }}; add rule inet t c {rule}")
+        self.run(
+            node,
+            "nft",
+            f"add table inet t; add chain inet t c {{ type filter hook {hook} priority 0; }}; add rule inet t c {rule}",
+        )
         try:
             yield
         finally:
@@ -201,13 +214,21 @@ class Rig:
         """Run the agent in the station as it is run over SSH, and read its answer."""
         access = Access(target="lab", name="t", known_hosts="-", addresses={}, ca_file=str(self.authority.ca))
         small = county().model_copy(
-            update={"policy": county().policy.model_copy(update={"timers": county().policy.timers.model_copy(update={"probe_timeout_s": 1.0, **changes})})}
+            update={
+                "policy": county().policy.model_copy(
+                    update={"timers": county().policy.timers.model_copy(update={"probe_timeout_s": 1.0, **changes})}
+                )
+            }
         )
         request, nonce = build_request(checks, access, small, deadline_s)
         began = time.time()
         done = subprocess.run(
             [*self.inside("station"), "python3", "-I", "-S", "-"],
-            input=build_script(request), capture_output=True, text=True, timeout=deadline_s + 10, check=False,
+            input=build_script(request),
+            capture_output=True,
+            text=True,
+            timeout=deadline_s + 10,
+            check=False,
         )
         assert not done.stderr, done.stderr
         return read_results(checks, done.stdout, nonce=nonce, hops=BOOK, county=small, window=(began, time.time()))
@@ -218,7 +239,9 @@ def running_rig(folder: Path) -> Iterator[Rig]:
     """Bring the namespaces up for the block."""
     with subprocess.Popen(
         ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", _INIT],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
@@ -235,9 +258,18 @@ def make_check(service: str = "finance", **changes: Any) -> Check:
     """Return a check of the rig's finance service over IPv6, changed as asked."""
     family = changes.pop("family", "ipv6")
     values: dict[str, Any] = {
-        "id": f"s/finance/{service}/{family}", "station": "s", "plane": "finance", "service": service,
-        "family": Family(family), "expect": "reach", "protocol": "https", "interface": "finance",
-        "dns_name": f"{service}.example", "address": WEB6 if family == "ipv6" else WEB4,
-        "resolver": DNS6, "port": 443, "marker": service,
+        "id": f"s/finance/{service}/{family}",
+        "station": "s",
+        "plane": "finance",
+        "service": service,
+        "family": Family(family),
+        "expect": "reach",
+        "protocol": "https",
+        "interface": "finance",
+        "dns_name": f"{service}.example",
+        "address": WEB6 if family == "ipv6" else WEB4,
+        "resolver": DNS6,
+        "port": 443,
+        "marker": service,
     }
     return Check.model_validate({**values, **changes})

@@ -131,5 +131,6 @@ if __name__ == "__main__":
     work = {"web": serve_web, "plain": serve_plain, "names": serve_names}
     for one in json.loads(sys.stdin.readline()):
         work[one["kind"]](one)
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     sys.stdin.read()

@@ -35,8 +35,13 @@ class Sshd:
     def access(self) -> Access:
         """How to reach it."""
         return Access(
-            target="lab", name="t", user=getpass.getuser(), port=self.port, identity_file=str(self.folder / "client"),
-            known_hosts=str(self.folder / "known_hosts"), addresses={"a": "127.0.0.1", "b": "127.0.0.1"},
+            target="lab",
+            name="t",
+            user=getpass.getuser(),
+            port=self.port,
+            identity_file=str(self.folder / "client"),
+            known_hosts=str(self.folder / "known_hosts"),
+            addresses={"a": "127.0.0.1", "b": "127.0.0.1"},
             ca_file=str(self.folder / "ca.pem"),
         )
 
@@ -61,14 +66,25 @@ def running_sshd(folder: Path) -> Iterator[Sshd]:
     (folder / "authorized").write_text(make_key(folder / "client"), "utf-8")
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host}", "utf-8")
     config = [
-        f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {folder}/host", f"AuthorizedKeysFile {folder}/authorized",
-        "PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin yes", "StrictModes no",
-        "UsePAM no", "PidFile none", "MaxStartups 100", f"ForceCommand sh {folder}/behave",
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f"HostKey {folder}/host",
+        f"AuthorizedKeysFile {folder}/authorized",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PermitRootLogin yes",
+        "StrictModes no",
+        "UsePAM no",
+        "PidFile none",
+        "MaxStartups 100",
+        f"ForceCommand sh {folder}/behave",
     ]
     (folder / "sshd_config").write_text("\n".join(config) + "\n", "utf-8")
     with subprocess.Popen(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _INIT, "sh", str(folder)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

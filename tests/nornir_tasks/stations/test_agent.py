@@ -224,9 +224,9 @@ def test_what_no_route_leads_to_is_blocked(services: Rig) -> None:
 def test_silence_is_blocked_only_on_a_leg_that_works(services: Rig) -> None:
     """Dropped packets are blocked where the leg reaches something else in the same run, unknown where it does not."""
     check = make_check(id="b", expect="blocked", port=4431)
-    with services.filtered("near", "forward", f"ip6 daddr {WEB6} tcp dport 4431 drop"):
-        with services.filtered("server", "input", "udp dport 33434-33600 drop"):
-            assert services.measure(make_check(), check)[1].outcome is PASSED
+    dropped = services.filtered("near", "forward", f"ip6 daddr {WEB6} tcp dport 4431 drop")
+    with dropped, services.filtered("server", "input", "udp dport 33434-33600 drop"):
+        assert services.measure(make_check(), check)[1].outcome is PASSED
     with services.filtered("near", "input", "drop"), services.filtered("far", "forward", "drop"):
         alone = one(services, check)
     assert alone.outcome is UNKNOWN
@@ -350,7 +350,12 @@ def test_a_question_and_its_answer_round_trip(hosts: list[int], number: int) -> 
 
 @pytest.mark.parametrize(
     ("text", "marker", "there"),
-    [("finance ready", "finance", True), ("finance-pay", "finance", False), ("<b>tax</b>", "tax", True), ("taxi", "tax", False)],
+    [
+        ("finance ready", "finance", True),
+        ("finance-pay", "finance", False),
+        ("<b>tax</b>", "tax", True),
+        ("taxi", "tax", False),
+    ],
 )
 def test_a_marker_is_a_word_of_its_own(text: str, marker: str, *, there: bool) -> None:
     """A longer name that holds the marker is another back end."""

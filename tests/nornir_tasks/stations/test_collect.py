@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inventory.access import Access
 from nornir_tasks.stations import collect
 from nornir_tasks.stations.agent import SENTINEL
 from nornir_tasks.stations.collect import (
@@ -85,7 +86,9 @@ def door() -> Iterator[Door]:
 def make(port: int, station: str = "a", **changes: Any) -> Check:
     """Return a check of the loopback service from a station."""
     values = {"id": f"{station}/{port}", "station": station, "protocol": "tcp", "interface": "lo", "family": "ipv4"}
-    return make_check(**{**values, "address": "127.0.0.1", "port": port, "resolver": None, "marker": "finance", **changes})
+    return make_check(
+        **{**values, "address": "127.0.0.1", "port": port, "resolver": None, "marker": "finance", **changes}
+    )
 
 
 def go(station: Sshd, *checks: Check, **options: Any) -> list[Result]:
@@ -146,7 +149,10 @@ def test_one_dead_station_does_not_cost_the_others(station: Sshd, door: Door) ->
     access = station.access
     addresses = {"a": "127.0.0.1", "b": "127.0.0.9"}
     results = go(
-        station, make(door.port, "a"), make(door.port, "b"), make(door.port, "c"),
+        station,
+        make(door.port, "a"),
+        make(door.port, "b"),
+        make(door.port, "c"),
         access=access.model_copy(update={"addresses": addresses}),
     )
     assert [r.outcome for r in results] == [PASSED, UNKNOWN, UNKNOWN]
@@ -172,7 +178,9 @@ def test_a_refused_login_is_unknown(station: Sshd, door: Door, tmp_path: Path) -
     """A key that the station does not take."""
     door.open()
     make_key(tmp_path / "other")
-    (result,) = go(station, make(door.port), access=station.access.model_copy(update={"identity_file": str(tmp_path / "other")}))
+    (result,) = go(
+        station, make(door.port), access=station.access.model_copy(update={"identity_file": str(tmp_path / "other")})
+    )
     assert result.why.startswith("ssh: login - expected accepted, found refused")
 
 
@@ -236,24 +244,27 @@ def test_waiting_ends_with_its_time(station: Sshd) -> None:
 
 def test_no_checks_give_no_results_and_nobody_is_asked() -> None:
     """An empty run is empty; the caller's gates call that a failure."""
-    access = collect.Access(target="lab", name="t", known_hosts="k", addresses={})
+    access = Access(target="lab", name="t", known_hosts="k", addresses={})
     assert measure([], county(), access, hops=BOOK) == []
 
 
 def test_the_operators_ssh_file_counts_only_in_the_field() -> None:
     """A lab needs nothing of it; in the field it may name the jump host."""
-    lab_access = collect.Access(target="lab", name="t", known_hosts="/k", addresses={}, identity_file="/i")
+    lab_access = Access(target="lab", name="t", known_hosts="/k", addresses={}, identity_file="/i")
     field = lab_access.model_copy(update={"target": "field"})
     assert "-F" in ssh_command(lab_access, "::1")
     assert "-F" not in ssh_command(field, "::1")
-    for options in (" ".join(ssh_command(field, "::1")), ssh_config(field, "s", "::1").replace(' "', "=").replace('"', "")):
+    for options in (
+        " ".join(ssh_command(field, "::1")),
+        ssh_config(field, "s", "::1").replace(' "', "=").replace('"', ""),
+    ):
         for wanted in ("BatchMode=yes", "StrictHostKeyChecking=yes", "UserKnownHostsFile=/k", "IdentitiesOnly=yes"):
             assert wanted in options
 
 
 def test_a_command_fits_into_one_argument() -> None:
     """Linux takes 128 KiB an argument (execve(2)): the agent and three hundred checks stay well below."""
-    access = collect.Access(target="lab", name="t", known_hosts="k", addresses={})
+    access = Access(target="lab", name="t", known_hosts="k", addresses={})
     request, _ = build_request([make(n, id=f"a-long-station-name/{n}") for n in range(300)], access, county(), 30)
     assert len(build_command(request)) < 100_000
 
@@ -263,7 +274,9 @@ def answer(told: Sequence[Check], **changes: Any) -> str:
     now = time.time()
     rows = [
         {
-            "id": c.id, "raw": {}, "at": now,
+            "id": c.id,
+            "raw": {},
+            "at": now,
             "findings": [{"aspect": "tcp", "outcome": "passed", "detail": "open", "ms": 1.0}],
             "trace": {"hops": [], "reached": True},
         }
@@ -299,6 +312,7 @@ def test_a_stations_clock_is_compared(ahead_s: float, words: str) -> None:
 
 def test_findings_decide_and_nothing_else() -> None:
     """Failed beats unknown, unknown beats passed, and no finding at all is unknown."""
+
     def row(*outcomes: str) -> dict[str, Any]:
         findings = [{"aspect": "tcp", "outcome": o, "detail": o, "ms": None} for o in outcomes]
         return {"id": make(1, trace=False).id, "raw": {}, "at": 1.0, "findings": findings, "trace": {}}
@@ -312,8 +326,12 @@ def test_findings_decide_and_nothing_else() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["id", "findings", "raw", "trace", "at", "hops", "outcome", "aspect", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "findings", "raw", "trace", "at", "hops", "outcome", "aspect", "x"]), inner
+        )
+    ),
     max_leaves=12,
 )
 

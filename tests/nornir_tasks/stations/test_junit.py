@@ -1,5 +1,6 @@
 """A JUnit report that a CI cannot take for greener than the run was."""
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -18,7 +19,9 @@ WHY = {Outcome.PASSED: "", Outcome.FAILED: "tcp: x - expected open, found refuse
 def make(outcome: Outcome, check: Check, *, hops: tuple[str, ...] = ()) -> Result:
     """Return a result."""
     finding = Finding(aspect="tcp", outcome=outcome, detail="detail", ms=3.0)
-    return Result(check=check, outcome=outcome, why=WHY[outcome], findings=(finding,), hops=hops, at=1_800_000_000.0, ms=3.0)
+    return Result(
+        check=check, outcome=outcome, why=WHY[outcome], findings=(finding,), hops=hops, at=1_800_000_000.0, ms=3.0
+    )
 
 
 def test_a_suite_is_a_station_and_a_case_a_check(tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_an_older_report_stays_when_writing_fails(tmp_path: Path, monkeypatch: p
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(junit.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(JunitWriteError, match="No space left"):
         write_junit([], report)
     assert report.read_bytes() == before
