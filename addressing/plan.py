@@ -103,26 +103,18 @@ class _Maker:
             id=record_id, kind=kind, name=name, parent=parent, prefix=str(prefix), slot=slot
         )
 
-    def _slots(
-        self, wanted: Iterable[str], kind: Kind, parent: str | None, order: Iterator[int], pool: str
-    ) -> dict[str, int]:
+    def _slots(self, wanted: Iterable[str], kinds: set[Kind], order: Iterator[int], pool: str) -> dict[str, int]:
         """Bind each identity to a slot: kept from before (quarantined ones too), else the next free in `order`."""
-        wanted = list(wanted)
-        kept = {
-            r.id: r.slot
-            for r in self.before.values()
-            if r.kind == kind and r.slot is not None and (parent is None or r.parent == parent)
-        }
+        kept = {r.id: r.slot for r in self.before.values() if r.kind in kinds and r.slot is not None}
         taken = set(kept.values())
         out: dict[str, int] = {}
         for identity in wanted:
-            if identity in kept:
-                out[identity] = kept[identity]
-                continue
-            slot = next((s for s in order if s not in taken), None)
+            slot = kept.get(identity)
+            if slot is None:
+                slot = next((s for s in order if s not in taken), None)
             if slot is None:
                 raise PoolTooSmallError(
-                    pool, f"no slot left for {identity}", "ask for a larger block or widen the field"
+                    pool, f"no slot left for {identity}", "ask for a larger block or split the county"
                 )
             taken.add(slot)
             out[identity] = slot
@@ -211,7 +203,7 @@ class _Maker:
         self._add("infra", "infra", "infrastructure", "pool", infra)
         loopbacks, links = (IPv6Network((int(infra.network_address) + (n << 64), 64)) for n in (0, 1))
         routers = sorted(d.id for d in self.county.devices if d.network == EXTRANET)
-        slots = self._slots((f"loopback:{d}" for d in routers), "loopback", None, iter(range(1, LINK_SLOTS)), "pool")
+        slots = self._slots((f"loopback:{d}" for d in routers), {"loopback"}, iter(range(1, LINK_SLOTS)), "pool")
         for identity, slot in slots.items():
             name = self.county.device_by_id[identity.removeprefix("loopback:")].name
             self._add(
@@ -221,15 +213,8 @@ class _Maker:
         wanted = [f"link:{ln.circuit}@{ln.plane}" for ln in self.topology.links if ln.network == EXTRANET]
         wanted_pins = [f"hairpin:{h.device}@{h.plane}" for h in self.topology.hairpins]
         # Links and hairpins share the /64, so they share one row of slots.
-        kept = {r.id: r.slot for r in self.before.values() if r.kind in {"link", "hairpin"} and r.slot is not None}
-        taken = set(kept.values())
-        for identity in [*sorted(wanted), *sorted(wanted_pins)]:
-            slot = kept.get(identity)
-            if slot is None:
-                slot = next((s for s in order if s not in taken), None)
-                if slot is None:
-                    raise PoolTooSmallError("pool", f"no link slot left for {identity}", "split the county")
-                taken.add(slot)
+        pins = self._slots([*sorted(wanted), *sorted(wanted_pins)], {"link", "hairpin"}, order, "pool")
+        for identity, slot in pins.items():
             kind: Kind = "link" if identity.startswith("link:") else "hairpin"
             net = IPv6Network((int(links.network_address) + 2 * slot, 127))
             self._add(identity, kind, identity.split(":", 1)[1], "infra", net, slot)
@@ -276,7 +261,7 @@ class _Maker:
         """Give each identity an IPv4 prefix of `length`: kept from before, else the first that meets nothing in use."""
         kept = {r.id: IPv4Network(r.prefix) for r in self.before.values() if r.kind == kind}
         step = 1 << (32 - length)
-        used = set()
+        used: set[int] = set()
         for net in [*busy, *kept.values()]:
             first = (int(net.network_address) - int(pool.network_address)) // step
             last = (int(net.broadcast_address) - int(pool.network_address)) // step

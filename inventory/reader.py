@@ -722,9 +722,7 @@ class _Reader:
             policy=policy,
             sites=make(
                 "sites",
-                lambda v, _: Site(
-                    **keep(rename(v, "class", "site_class")), **({} if v["parent"] else {"parent": None})
-                ),
+                lambda v, _: Site(**{"parent": None, **keep(rename(v, "class", "site_class"))}),
             ),
             stations=make("stations", lambda v, _: Station(**v)),
             networks=make("networks", network),

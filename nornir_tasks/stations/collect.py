@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -229,6 +229,9 @@ def agent_source() -> str:
 
 def build_request(checks: Sequence[Check], access: Access, county: County, deadline_s: float) -> tuple[str, str]:
     """Return the packed request for a station's checks, and the nonce by which its answer is known."""
+    twice = [name for name, times in Counter(c.id for c in checks).items() if times > 1]
+    if len({c.id for c in checks}) != len({c.model_dump_json() for c in checks}):
+        raise StationUnmeasuredError("agent", f"check ids - expected one for each check, found {twice[0]} for two")
     nonce = secrets.token_hex(8)
     timeout_s = county.policy.timers.probe_timeout_s
     request = {

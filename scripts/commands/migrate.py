@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boun
 if TYPE_CHECKING:
     from migration.cutover import UnitReport
     from migration.gates import Verdict
+    from migration.retire import Until
     from migration.status import StatusReport
 
 Units = Annotated[list[str], typer.Argument(help="Units, each `network@site` (ids or Chinese names).")]
@@ -85,7 +86,7 @@ def retire(
             campaign,
             wanted,
             apply=yes,
-            until=until,  # type: ignore[arg-type] - checked above
+            until=cast("Until", until),
             wait=wait,
             say=progress.say,
             on_progress=progress.tick,

@@ -33,7 +33,7 @@ DEFAULT_REVERT_S = 60
 """Without `revert_in` the change is confirmed at once, behind a timer of this many seconds against a broken session."""
 
 
-class FrrNapalmDriver(NetworkDriver):  # type: ignore[misc] - NAPALM ships no types
+class FrrNapalmDriver(NetworkDriver):  # type: ignore[misc]  # NAPALM ships no types
     """NAPALM's verbs for FRR. `optional_args`: `known_hosts` (needed), `key_file`, `port`."""
 
     platform = "frr"
