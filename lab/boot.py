@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import resource
+import secrets
 import selectors
 import shutil
 import signal
@@ -184,7 +185,8 @@ class _Boot:
         self.county = county if towns is None else restrict_to_towns(county, towns)
         self.plan, self.county_dir, self.towns, self.tell, self.folder = plan, county_dir, towns, tell, folder
         self.identity = lab_id(county_dir)
-        self.name = f"{county.id}-{self.identity}"
+        # New with each `up`: the ledger must not take this lab for the one before it in this folder.
+        self.name = f"{county.id}-{secrets.token_hex(3)}-{self.identity}"
         self.newborns: dict[str, Newborn] = {}
         self.timings: list[Timing] = []
         self.started = time.time()

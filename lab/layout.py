@@ -21,6 +21,7 @@ NODE_PATH = f"{NODE_BIN}:{SEARCH_PATH}"
 _FIRST_HOST = 0x100
 _VRF_TABLE_BASE = 1000
 _FIRST_METRIC = 100
+_FRR_ATTEMPTS = 4
 
 _QUIET = {
     "net/ipv6/conf/{scope}/accept_dad": "0",
@@ -205,19 +206,33 @@ def _router(
             table = _VRF_TABLE_BASE + county.plane_by_id[vrf].vlan
             node.hardware += [f"link add {vrf} type vrf table {table}", f"link set {vrf} up"]
     node.daemons = ("zebra", "staticd", "bgpd") if bgp else ("zebra", "staticd")
-    common = "-d -P 0 -F datacenter --log file:/var/log/frr/frr.log --log-level notifications"
-    namespaced = " -n" if backend == "netns" and vrfs else ""
-    node.start_lines = [
-        f"/usr/lib/frr/{daemon} {common}{namespaced if daemon == 'zebra' else ''} 2>>/run/extranet/frr.err"
-        f" || fail {daemon} /run/extranet/frr.err"
-        for daemon in node.daemons
-    ]
-    node.start_lines.append("vtysh -b >/run/extranet/vtysh.out 2>&1 || fail vtysh /run/extranet/vtysh.out")
+    node.start_lines = _frr_start(node.daemons, namespaced=backend == "netns" and bool(vrfs))
     node.files = {
         "/etc/frr/frr.conf": File(before.render_before(county, topology, plan, device, backend), 0o640, "frr"),
         "/etc/frr/vtysh.conf": File("", 0o640, "frr"),
     }
     return node
+
+
+def _frr_start(daemons: tuple[str, ...], *, namespaced: bool) -> list[str]:
+    """Shell lines that start FRR and load its saved configuration.
+
+    zebra 8.4 now and then loses a namespace at its start: the identifier's answer is thrown away when the clock's
+    second changes in between ("bad sequence number", "Invalid NSID"). Loading then fails, and a new start mends it.
+    """
+    common = "-d -P 0 -F datacenter --log file:/var/log/frr/frr.log --log-level notifications"
+    starts = [f"/usr/lib/frr/{d} {common}{' -n' if namespaced and d == 'zebra' else ''}" for d in daemons]
+    return [
+        f"frr() {{ {' && '.join(starts)} && vtysh -b; }}",
+        f"attempts={_FRR_ATTEMPTS}",
+        "until frr >/run/extranet/frr.out 2>&1; do",
+        "  attempts=$((attempts - 1))",
+        "  [ $attempts -gt 0 ] || fail frr /run/extranet/frr.out",
+        "  kill -9 $(cat /run/frr/*.pid 2>/dev/null) 2>/dev/null",
+        "  sleep 0.3",
+        "  rm -rf /run/frr/*",
+        "done",
+    ]
 
 
 def _server(county: County, plan: AddressPlan, server: Server, authority: Authority) -> Node:

@@ -52,7 +52,7 @@ while :; do sleep 2147483647; done
 
 _START_HEAD = """\
 # Start everything of this node; read by its first process, and again when a stopped node is started.
-fail() { echo "$1: $(tail -n 3 "$2" 2>/dev/null | tr '\012' ' ')" >/run/extranet/failed; exit 1; }
+fail() { echo "$1: $(tail -n 3 "$2" 2>/dev/null | tr -s '[:space:]' ' ')" >/run/extranet/failed; exit 1; }
 : >/run/extranet/failed
 ip -batch /etc/extranet/network >/run/extranet/ip.out 2>&1 || fail network /run/extranet/ip.out
 """

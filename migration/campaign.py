@@ -150,7 +150,8 @@ class Campaign:
             UnknownNameError: not in the county; names near matches.
         """
         wanted = plain_name(name)
-        self._refuse_classified(name, wanted)
+        if wanted.partition("@")[0] in {plain_name(n) for r in self.county.refused for n in (r.id, r.name)}:
+            raise ScopeGuardError(f"{name}: belongs to a network marked classified; it is outside this tool, always")
         for known, meant in names.items():
             if plain_name(known) == wanted:
                 return meant
@@ -158,20 +159,10 @@ class Campaign:
             raise OutOfReachError(kind, name, self.scope)
         raise UnknownNameError(kind, name, names)
 
-    def _refuse_classified(self, typed: str, plain: str) -> None:
-        refused = {plain_name(n) for r in self.county.refused for n in (r.id, r.name)}
-        if plain.partition("@")[0].strip() in refused:
-            raise ScopeGuardError(f"{typed}: belongs to a network marked classified; it is outside this tool, always")
-
     def find_unit(self, name: str) -> Unit:
         """Return the unit a person named (`network@site`, either part also by its Chinese name)."""
         typed = "@".join(part.strip() for part in plain_name(name).split("@"))
-        self._refuse_classified(name, typed)
-        names = _unit_names(self.county)
-        found = next((unit for known, unit in names.items() if plain_name(known) == typed), None)
-        if found is None:
-            found = self.find_name("unit", name, names, _unit_names(self.whole))
-        return self.county.unit_by_id[found]
+        return self.county.unit_by_id[self.find_name("unit", typed, _unit_names(self.county), _unit_names(self.whole))]
 
     def find_units(self, names: Iterable[str]) -> list[Unit]:
         """Return units in the order named, each once."""

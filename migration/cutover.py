@@ -6,33 +6,19 @@ their device; the legacy side moves first and is confirmed last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inventory.errors import GateRefusedError
 from inventory.model import Unit
 from migration.campaign import Campaign, Say, silent
 from migration.gates import Verdict, judge_back, judge_cutover
 from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, measure_and_keep, no_progress, read_situation
-from migration.proof import Reason
-from migration.provision import cut_over_units, intended_configs
-from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id
-from migration.units import Step, UnitState, devices_under, fold
-from nornir_tasks.changes import Change
-from nornir_tasks.intent import legacy_patch
-from nornir_tasks.platforms.frr.legacy import LegacyState, legacy_state_of
-from nornir_tasks.stations.model import Check
-
-
-class RefusedError(GateRefusedError):
-    """A gate refused a unit; `verdict` holds every reason, by station."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        self.verdict = verdict
-        first = f"; first: {verdict.reasons[0]}" if verdict.reasons else ""
-        super().__init__(f"{verdict.unit}: {verdict.gate} refused, {len(verdict.reasons)} reasons{first}")
+from migration.moves import Phases, bystander_checks, move_units, show_phases, unit_checks
+from migration.proof import Reason, Situation
+from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
+from migration.units import Step, UnitRecord, UnitState, devices_under
 
 
 @dataclass(frozen=True)
@@ -58,57 +44,6 @@ class UnitReport:
         }
 
 
-def unit_checks(campaign: Campaign, units: Iterable[Unit]) -> tuple[Check, ...]:
-    """Return every check of the legs these units serve, both families, isolation included."""
-    legs = {(s.id, u.plane) for u in units for s in campaign.county.stations_at(u.site, u.plane)}
-    return tuple(c for c in campaign.matrix.checks if (c.station, c.plane) in legs)
-
-
-def bystander_checks(campaign: Campaign, units: Sequence[Unit]) -> tuple[Check, ...]:
-    """Return what must go on working for others: the other planes of the units' towns, and with a county unit its whole plane."""
-    county = campaign.county
-    towns = {county.town_of(u.site) for u in units}
-    planes = {u.plane for u in units if u.site == county.county_site.id}
-    mine = {c.id for c in unit_checks(campaign, units)}
-    return tuple(
-        c
-        for c in campaign.matrix.checks
-        if c.expect == "reach"
-        and c.id not in mine
-        and (county.town_of(county.station_by_id[c.station].site) in towns or c.plane in planes)
-    )
-
-
-def gateway_changes(campaign: Campaign, units: Sequence[Unit], *, take: bool) -> tuple[Change, ...]:
-    """Return the extranet routers' changes when units' gateways are taken (or given back)."""
-    ids = {u.id for u in units}
-    without = cut_over_units(campaign) - ids
-    devices = sorted({d for u in units for d in devices_under(campaign.county, u)})
-    old = intended_configs(campaign, devices, without if take else without | ids)
-    new = intended_configs(campaign, devices, without | ids if take else without)
-    return tuple(Change(device=d, mode="replace", config=new[d]) for d in devices if new[d] != old[d])
-
-
-def legacy_changes(
-    campaign: Campaign, units: Sequence[Unit], start: LegacyState, end: LegacyState
-) -> tuple[Change, ...]:
-    """Return the legacy routers' changes between two stages of units' old paths; a shared line waits for the last unit."""
-    records = fold(campaign.ledger.events(), campaign.county)
-    states = {u: legacy_state_of(r.state.value) for u, r in records.items()} | {u.id: start for u in units}
-    lines: dict[str, list[str]] = {}
-    for unit in units:
-        others = {u: s for u, s in states.items() if u != unit.id}
-        for device, block in legacy_patch(campaign.county, campaign.topology, unit, start, end, others=others).items():
-            lines.setdefault(device, []).extend(block)
-        states[unit.id] = end
-    return tuple(Change(device=d, mode="merge", config="\n".join(block) + "\n") for d, block in lines.items())
-
-
-def show_changes(phases: Iterable[tuple[Change, ...]], what: str) -> dict[str, str]:
-    """Return a person's view of changes by device: merged lines as they are, whole configurations by what they mean."""
-    return {c.device: c.config if c.mode == "merge" else f"({what})" for phase in phases for c in phase}
-
-
 def group_units(campaign: Campaign, units: Sequence[Unit]) -> list[tuple[Unit, ...]]:
     """Put units that share routers together: the county's first, then town by town. A group is kept or goes back as one."""
     county = campaign.county
@@ -129,38 +64,51 @@ def cutover(
 ) -> list[UnitReport]:
     """Cut units over: the county's first, then all towns at once, each town's units together.
 
-    Every gate is asked before anything is changed; where one refuses, or the county's units go back, the rest is not tried.
+    Units that are cut over already are left as they are. Every gate of a wave is asked before anything is changed;
+    where one refuses, or the county's units go back, the rest is not tried and has no report.
     """
-    groups = group_units(campaign, units)
     if not apply:
         return _judge(campaign, units)
-    out: list[UnitReport] = []
     first = campaign.county.county_site.id
     with campaign_lock(campaign.folder, "cutover", campaign.clock):
         finish_interrupted(campaign, say=say)
+        records = campaign.records()
+        out = [_nothing_to_do(records[u.id], "cutover") for u in units if _is_cut_over(records[u.id])]
+        groups = group_units(campaign, [u for u in units if not _is_cut_over(records[u.id])])
         for wave in ([g for g in groups if g[0].site == first], [g for g in groups if g[0].site != first]):
             if not wave:
                 continue
-            out += _cut_over(campaign, wave, say, on_progress)
-            if not all(r.verdict.allowed and r.ended is not None and r.ended.ok for r in out):
+            reports = _cut_over(campaign, wave, say, on_progress)
+            out += reports
+            if not all(r.ended is not None and r.ended.ok for r in reports):
                 break
     return out
+
+
+def _is_cut_over(record: UnitRecord) -> bool:
+    return record.state.reached(UnitState.CUT_OVER) and not record.open and not record.problems
+
+
+def _nothing_to_do(record: UnitRecord, gate: str) -> UnitReport:
+    verdict = Verdict(gate=gate, unit=record.unit, allowed=True)
+    return UnitReport(unit=record.unit, verdict=verdict, changes={}, state=record.state.value)
 
 
 def _judge(campaign: Campaign, units: Sequence[Unit]) -> list[UnitReport]:
     situation = read_situation(campaign, {d for u in units for d in devices_under(campaign.county, u)})
     out = []
     for unit in units:
-        phases = (
-            legacy_changes(campaign, [unit], LegacyState.NORMAL, LegacyState.WITHHELD),
-            gateway_changes(campaign, [unit], take=True),
-        )
+        record = situation.record(unit.id)
+        if _is_cut_over(record):
+            out.append(_nothing_to_do(record, "cutover"))
+            continue
+        phases = move_units(campaign, [unit], UnitState.PROVISIONED, UnitState.CUT_OVER)
         out.append(
             UnitReport(
                 unit=unit.id,
                 verdict=judge_cutover(unit.id, situation),
-                changes=show_changes(phases, "takes the LAN's IPv4 gateway"),
-                state=situation.record(unit.id).state.value,
+                changes=show_phases(phases),
+                state=record.state.value,
             )
         )
     return out
@@ -169,30 +117,30 @@ def _judge(campaign: Campaign, units: Sequence[Unit]) -> list[UnitReport]:
 def _cut_over(
     campaign: Campaign, wave: Sequence[tuple[Unit, ...]], say: Say, on_progress: OnProgress
 ) -> list[UnitReport]:
+    """Cut one wave over; when a gate refuses, only what it refused is reported."""
     units = [u for group in wave for u in group]
-    records = fold(campaign.ledger.events(), campaign.county)
+    records = campaign.records()
     ready = [u for u in units if records[u.id].state in {UnitState.PROVISIONED, UnitState.PROVEN}]
     if ready:
         # Fresh proof of what provisioning gave; the gate reads it from the ledger like any other evidence.
         provided = [c for c in unit_checks(campaign, ready) if c.unit is None]
         say(f"· {len(ready)} units: {len(provided)} checks of what is already provided")
-        devices = {d for u in ready for d in devices_under(campaign.county, u)}
-        measure_and_keep(campaign, provided, units=[u.id for u in ready], devices=devices, on_progress=on_progress)
+        measure_and_keep(campaign, provided, units=[u.id for u in ready], on_progress=on_progress)
     reports = {r.unit: r for r in _judge(campaign, units)}
-    if not all(r.verdict.allowed for r in reports.values()):
-        return list(reports.values())
+    for report in reports.values():
+        record_verdict(campaign, report.verdict)
+    refused = [r for r in reports.values() if not r.verdict.allowed]
+    if refused:
+        return refused
     attempts = [
         Attempt(
             name=group[0].id if len(group) == 1 else campaign.county.town_of(group[0].site),
             step=Step.CUTOVER,
-            phases=(
-                legacy_changes(campaign, group, LegacyState.NORMAL, LegacyState.WITHHELD),
-                gateway_changes(campaign, group, take=True),
-            ),
+            phases=move_units(campaign, group, UnitState.PROVISIONED, UnitState.CUT_OVER),
             must=unit_checks(campaign, group),
             watch=bystander_checks(campaign, group),
             units=tuple(u.id for u in group),
-            start=records[group[0].id].state,
+            start=UnitState.PROVISIONED,
             end=UnitState.CUT_OVER,
             withheld=tuple(u.id for u in group),
         )
@@ -201,54 +149,67 @@ def _cut_over(
     ended = carry_out(
         campaign, attempts, change_id=new_change_id(campaign, "cutover"), say=say, on_progress=on_progress
     )
-    for attempt, end in zip(attempts, ended, strict=True):
-        for unit in attempt.units:
-            state = UnitState.CUT_OVER if end.ok else records[unit].state
-            reports[unit] = replace(reports[unit], ended=end, state=state.value)
-    return list(reports.values())
+    records = campaign.records()
+    return [
+        replace(reports[unit], ended=end, state=records[unit].state.value)
+        for attempt, end in zip(attempts, ended, strict=True)
+        for unit in attempt.units
+    ]
 
 
 def give_back(
     campaign: Campaign, unit: Unit, *, apply: bool, say: Say = silent, on_progress: OnProgress = no_progress
 ) -> UnitReport:
-    """Take a cutover back: the legacy router holds the LAN's gateway again."""
+    """Take a cutover back: the legacy router holds the LAN's gateway again. Nothing is done where it never was taken."""
     if not apply:
         return _judge_back(campaign, unit)
     with campaign_lock(campaign.folder, "cutover --back", campaign.clock):
         finish_interrupted(campaign, say=say)
         report = _judge_back(campaign, unit)
-        if not report.verdict.allowed:
+        record_verdict(campaign, report.verdict)
+        if not report.verdict.allowed or not report.changes:
             return report
+        start = UnitState(report.state)
         attempt = Attempt(
             name=unit.id,
             step=Step.BACK,
-            phases=_back_phases(campaign, unit),
+            phases=move_units(campaign, [unit], start, UnitState.PROVISIONED),
             must=(),
             must_work=tuple(c for c in unit_checks(campaign, [unit]) if c.unit == unit.id),
             watch=bystander_checks(campaign, [unit]),
             units=(unit.id,),
-            start=UnitState(report.state),
+            start=start,
             end=UnitState.PROVISIONED,
         )
         ended = carry_out(
             campaign, [attempt], change_id=new_change_id(campaign, "back"), say=say, on_progress=on_progress
         )[0]
-        return replace(report, ended=ended, state=UnitState.PROVISIONED.value if ended.ok else report.state)
-
-
-def _back_phases(campaign: Campaign, unit: Unit) -> tuple[tuple[Change, ...], ...]:
-    return (
-        gateway_changes(campaign, [unit], take=False),
-        legacy_changes(campaign, [unit], LegacyState.WITHHELD, LegacyState.NORMAL),
-    )
+        return replace(report, ended=ended, state=campaign.records()[unit.id].state.value)
 
 
 def _judge_back(campaign: Campaign, unit: Unit) -> UnitReport:
-    situation = read_situation(campaign, ())
-    verdict = judge_back(unit.id, situation)
+    situation = read_situation(campaign)
+    verdict = judge_way_back(unit, situation)
     state = situation.record(unit.id).state
-    if verdict.allowed and state not in {UnitState.CUT_OVER, UnitState.SOAKED}:
-        why = f"a cutover goes back from cut_over or soaked, found {state}; see 'extranet retire --undo'"
-        verdict = Verdict(gate="back", unit=unit.id, allowed=False, reasons=(Reason(station="", service="", why=why),))
-    changes = show_changes(_back_phases(campaign, unit), "gives the LAN's IPv4 gateway back")
-    return UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value)
+    if verdict.allowed and state.reached(UnitState.DRAINED):
+        verdict = refuse(
+            verdict, f"a cutover goes back from cut_over or soaked, found {state}: 'extranet retire --undo'"
+        )
+    phases: Phases = ()
+    if verdict.allowed and state.reached(UnitState.CUT_OVER):
+        phases = move_units(campaign, [unit], state, UnitState.PROVISIONED)
+    return UnitReport(unit=unit.id, verdict=verdict, changes=show_phases(phases), state=state.value)
+
+
+def judge_way_back(unit: Unit, situation: Situation) -> Verdict:
+    """Ask the gate whether a unit may go back a step; never while what a device holds is not known."""
+    verdict = judge_back(unit.id, situation)
+    for event in situation.record(unit.id).open:
+        verdict = refuse(verdict, f"a change is unfinished ({event.key}): its devices must answer first")
+    return verdict
+
+
+def refuse(verdict: Verdict, why: str) -> Verdict:
+    """Return a verdict with one more reason against it."""
+    reasons = (*verdict.reasons, Reason(station="", service="", why=why))
+    return verdict.model_copy(update={"allowed": False, "reasons": reasons})

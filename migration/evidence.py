@@ -143,8 +143,8 @@ def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
             file.write(gzip.compress(canonical_json(_content(evidence)).encode(), compresslevel=6, mtime=0))
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(ready, 0o644)
-        os.replace(ready, path)
+        Path(ready).chmod(0o644)
+        Path(ready).replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -6,16 +6,14 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from inventory.errors import UnknownNameError
-from inventory.model import EXTRANET
+from inventory.model import EXTRANET, County, Role
 from migration.campaign import Campaign
 from migration.events import Kind
 from migration.evidence import Bound, Evidence, collect_evidence, inventory_digest, make_evidence, write_evidence
 from migration.proof import Situation
 from migration.units import fold, last_changes
 from nornir_tasks.changes import read_configs
-from nornir_tasks.hosts import build_nornir
-from nornir_tasks.stations.collect import measure, measure_until
+from nornir_tasks.stations.collect import OnStation, measure
 from nornir_tasks.stations.model import Check, Outcome, Result
 
 OnProgress = Callable[[int, int, str], None]
@@ -36,16 +34,16 @@ def works(result: Result) -> bool:
     return bool(answering(result)) and all(f.outcome is Outcome.PASSED for f in result.findings if f.aspect != "path")
 
 
-def extranet_devices(campaign: Campaign) -> list[str]:
-    """Return the extranet routers in scope."""
-    return sorted(d.id for d in campaign.county.devices if d.network == EXTRANET)
+def devices_under_checks(county: County, checks: Iterable[Check]) -> list[str]:
+    """Return the extranet routers that checks' packets may pass: those of their stations' sites and towns, all cores."""
+    sites = {county.station_by_id[c.station].site for c in checks}
+    sites |= {county.town_of(s) for s in sites}
+    return sorted(d.id for d in county.devices if d.network == EXTRANET and (d.role is Role.CORE or d.site in sites))
 
 
-def read_bound(campaign: Campaign, devices: Iterable[str] | None = None) -> Bound:
+def read_bound(campaign: Campaign, devices: Iterable[str]) -> Bound:
     """Return the digests of now. A device that does not answer is left out, so whatever depends on it is refused."""
-    wanted = sorted(devices) if devices is not None else extranet_devices(campaign)
-    nornir = build_nornir(campaign.county, campaign.access, wanted)
-    found = read_configs(nornir, wanted)
+    found = read_configs(campaign.nornir, sorted(devices))
     return Bound(
         inventory=inventory_digest(campaign.county),
         plan=campaign.plan.digest,
@@ -58,42 +56,33 @@ def measure_and_keep(
     checks: Sequence[Check],
     *,
     units: Iterable[str] = (),
-    withheld: Iterable[str] = (),
-    until_s: float | None = None,
-    devices: Iterable[str] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> tuple[list[Result], Evidence]:
-    """Run checks from their stations, record the results as evidence in the ledger, and return both.
-
-    With `until_s`, checks that have not passed are repeated until all do or the time is over; the evidence then
-    begins with the first try, so nothing is taken for newer than it is.
-    """
+    """Run checks from their stations, record the results as evidence in the ledger, and return both."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bound") as pool:
         began = campaign.clock.now().timestamp()
-        reading = pool.submit(read_bound, campaign, devices)
-        stations = len({c.station for c in checks})
-        seen: set[str] = set()
-
-        def on_station(station: str, *_: object) -> None:
-            seen.add(station)
-            on_progress(len(seen), stations, f"stations answered, last {station}")
-
-        if until_s is None:
-            results = measure(
-                checks, campaign.county, campaign.access, hops=campaign.matrix.hops, on_station=on_station
-            )
-        else:
-            results = measure_until(
-                checks,
-                campaign.county,
-                campaign.access,
-                hops=campaign.matrix.hops,
-                until_s=until_s,
-                on_station=on_station,
-            )
+        reading = pool.submit(read_bound, campaign, devices_under_checks(campaign.county, checks))
+        results = measure(
+            checks,
+            campaign.county,
+            campaign.access,
+            hops=campaign.matrix.hops,
+            on_station=count_stations(checks, on_progress),
+        )
         bound = reading.result()
-    evidence = keep(campaign, results, bound=bound, began=began, units=units, withheld=withheld)
-    return results, evidence
+    return results, keep(campaign, results, bound=bound, began=began, units=units)
+
+
+def count_stations(checks: Iterable[Check], on_progress: OnProgress) -> OnStation:
+    """Return a listener that tells how many of the checks' stations have answered."""
+    total = len({c.station for c in checks})
+    seen: set[str] = set()
+
+    def on_station(station: str, _results: Sequence[Result]) -> None:
+        seen.add(station)
+        on_progress(len(seen), total, f"stations answered, last {station}")
+
+    return on_station
 
 
 def keep(
@@ -120,9 +109,9 @@ def keep(
     return evidence
 
 
-def read_situation(campaign: Campaign, devices: Iterable[str], *, resuming: str | None = None) -> Situation:
-    """Gather everything the gates decide from; asks `devices` what they run now."""
-    events = campaign.ledger.events()
+def read_situation(campaign: Campaign, devices: Iterable[str] = (), *, current: Bound | None = None) -> Situation:
+    """Gather everything the gates decide from; asks `devices` what they run now, unless `current` says it."""
+    events = campaign.events()
     now = campaign.clock.now()
     since = now.timestamp() - campaign.county.policy.timers.evidence_ttl_s - 1
     return Situation(
@@ -131,20 +120,17 @@ def read_situation(campaign: Campaign, devices: Iterable[str], *, resuming: str 
         evidence=collect_evidence(campaign.folder, events, since=since),
         records=fold(events, campaign.county),
         changes=last_changes(events),
-        current=read_bound(campaign, devices),
+        current=current or read_bound(campaign, devices),
         now=now,
         policy=campaign.county.policy,
-        resuming=resuming,
     )
 
 
 def choose_stations(campaign: Campaign, names: Iterable[str]) -> list[str]:
     """Return station ids for ids or names a person typed."""
-    by_name = {s.name: s.id for s in campaign.county.stations}
-    out = []
-    for name in names:
-        station = by_name.get(name.strip(), name.strip())
-        if station not in campaign.county.station_by_id:
-            raise UnknownNameError("station", name, campaign.county.station_by_id)
-        out.append(station)
-    return out
+
+    def by_name(county: County) -> dict[str, str]:
+        return {n: s.id for s in county.stations for n in (s.id, s.name)}
+
+    here, whole = by_name(campaign.county), by_name(campaign.whole)
+    return [campaign.find_name("station", name, here, whole) for name in names]

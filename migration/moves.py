@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from inventory.errors import AccessMissingError
+from inventory.access import AccessMissingError
 from inventory.model import Unit
 from migration.campaign import Campaign
 from migration.units import UnitState, devices_under

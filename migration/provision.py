@@ -6,28 +6,39 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inventory.errors import ExtranetError, UnknownNameError
-from inventory.model import EXTRANET, Role
-from migration.campaign import Campaign, Say, silent
+from inventory.errors import ExtranetError, GateRefusedError
+from inventory.model import EXTRANET, County, Role
+from migration.campaign import Campaign, Say, plain_name, silent
+from migration.evidence import Bound, inventory_digest
+from migration.gates import Verdict, judge_provision
 from migration.ledger import campaign_lock
-from migration.measuring import OnProgress, no_progress
-from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id
-from migration.units import Step, UnitState, fold
+from migration.measuring import OnProgress, no_progress, read_situation
+from migration.moves import intended_configs
+from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
+from migration.units import Step, UnitState
 from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change
-from nornir_tasks.hosts import build_nornir
-from nornir_tasks.intent import render_all
+from nornir_tasks.intent import platform_of
 
 CORES = "cores"
 """The domain of the core routers; every other domain is a town with its villages."""
 
 
+class PushRefusedError(GateRefusedError):
+    """The gate refused a push; `verdict` holds every reason."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        super().__init__("push refused: " + "; ".join(str(r) for r in verdict.reasons))
+
+
 @dataclass(frozen=True)
 class Preview:
-    """What a push would change: differences by device, and devices that could not be asked with the reason."""
+    """What a push would change: differences by device, devices that could not be asked, and whether the gate lets it."""
 
     diffs: dict[str, str]
     unknown: dict[str, str]
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -57,67 +68,64 @@ class PushReport:
 
 def choose_devices(campaign: Campaign, names: Iterable[str] | None) -> list[str]:
     """Return extranet routers for device ids, site ids or names; all of them when none is named."""
-    county = campaign.county
-    routers = [d for d in county.devices if d.network == EXTRANET]
+    routers = [d for d in campaign.county.devices if d.network == EXTRANET]
     if not names:
         return sorted(d.id for d in routers)
+    legacy = {plain_name(n) for d in campaign.county.devices if d.network != EXTRANET for n in (d.id, d.name)}
+    here, whole = _router_names(campaign.county), _router_names(campaign.whole)
     out: list[str] = []
     for name in names:
-        wanted = name.strip()
-        site = next((s.id for s in county.sites if s.name == wanted), wanted)
-        found = [d.id for d in routers if wanted in {d.id, d.name} or d.site == site]
-        if not found:
-            if wanted in county.device_by_id:
-                raise ExtranetError(
-                    f"device {wanted!r}: a legacy router is never replaced whole; see 'extranet cutover'"
-                )
-            raise UnknownNameError("device or site", name, [*(d.id for d in routers), *county.site_by_id])
-        out += found
+        if plain_name(name) in legacy:
+            raise ExtranetError(f"device {name!r}: a legacy router is never replaced whole; see 'extranet cutover'")
+        meant = campaign.find_name("device or site", name, here, whole)
+        out += [d.id for d in routers if meant in {d.id, d.site}]
     return list(dict.fromkeys(out))
 
 
-def cut_over_units(campaign: Campaign) -> frozenset[str]:
-    """Return the units whose LAN gateway the extranet holds, by the ledger."""
-    if not (campaign.folder / "ledger.sqlite").exists():
-        return frozenset()
-    records = fold(campaign.ledger.events(), campaign.county)
-    return frozenset(u for u, r in records.items() if r.state.reached(UnitState.CUT_OVER))
+def _router_names(county: County) -> dict[str, str]:
+    """Return every way to name extranet routers: by their own id or name, or by their site's."""
+    routers = [d for d in county.devices if d.network == EXTRANET]
+    sites = [county.site_by_id[d.site] for d in routers]
+    return {n: s.id for s in sites for n in (s.id, s.name)} | {n: d.id for d in routers for n in (d.id, d.name)}
 
 
-def intended_configs(
-    campaign: Campaign, devices: Sequence[str], cut_over: frozenset[str] | None = None
-) -> dict[str, str]:
-    """Return whole intended configurations by device; `cut_over` defaults to what the ledger says."""
-    try:
-        backend = campaign.access.vrf_backend
-        units = cut_over_units(campaign) if cut_over is None else cut_over
-    except ExtranetError:
-        backend, units = "device", frozenset() if cut_over is None else cut_over  # rendering alone needs no network
-    return render_all(campaign.county, campaign.topology, campaign.plan, units, backend, devices)
+def judge(campaign: Campaign, devices: Sequence[str]) -> Verdict:
+    """Ask the gate whether these devices may be pushed to."""
+    # What runs now is no matter here: a push replaces it whole.
+    now = Bound(inventory=inventory_digest(campaign.county), plan=campaign.plan.digest, configs={})
+    capabilities = {d: platform_of(campaign.county, d).capabilities for d in devices}
+    situation = read_situation(campaign, current=now)
+    return judge_provision(devices, situation, capabilities=capabilities, plan_digest=campaign.plan.digest)
 
 
 def preview(campaign: Campaign, devices: Sequence[str], *, on_progress: OnProgress = no_progress) -> Preview:
-    """Ask every device what the intended configuration would change."""
+    """Ask every device what the intended configuration would change, and the gate whether it might be pushed."""
     configs = intended_configs(campaign, devices)
-    nornir = build_nornir(campaign.county, campaign.access, list(devices))
 
     def on_event(event: wire.Event) -> None:
         on_progress(event.done, event.of, f"devices, last {event.device}")
 
-    out = wire.compare(
-        nornir, [Change(device=d, mode="replace", config=t) for d, t in configs.items()], on_event=on_event
-    )
+    wanted = [Change(device=d, mode="replace", config=t) for d, t in configs.items()]
+    out = wire.compare(campaign.nornir, wanted, on_event=on_event)
     diffs = {d: r.value or "" for d, r in out.items() if r.ok}
     unknown = {d: (out[d].error if d in out else f"{d}: no answer was recorded") for d in configs if d not in diffs}
-    return Preview(diffs=diffs, unknown=unknown)
+    return Preview(diffs=diffs, unknown=unknown, verdict=judge(campaign, devices))
 
 
 def provision(
     campaign: Campaign, devices: Sequence[str], *, say: Say = silent, on_progress: OnProgress = no_progress
 ) -> PushReport:
-    """Push, prove from the stations and confirm: cores first, then all towns together, each kept or going back alone."""
+    """Push, prove from the stations and confirm: cores first, then all towns together, each kept or going back alone.
+
+    Raises:
+        PushRefusedError: the gate says no; nothing was changed.
+    """
     with campaign_lock(campaign.folder, "config push", campaign.clock):
         finish_interrupted(campaign, say=say)
+        verdict = judge(campaign, devices)
+        if not verdict.allowed:
+            record_verdict(campaign, verdict)
+            raise PushRefusedError(verdict)
         configs = intended_configs(campaign, devices)
         change_id = new_change_id(campaign, "push")
         domains = group_by_domain(campaign, devices)
@@ -127,8 +135,8 @@ def provision(
             if not attempts:
                 continue
             if ended and not all(e.ok for e in ended):
-                say("! the cores went back, so no town is tried")
-                ended += [Ended(a.name, "undone", reasons=["not tried: the cores went back"]) for a in attempts]
+                say("! the cores were not kept, so no town is tried")
+                ended += [Ended(a.name, "undone", reasons=["not tried: the cores were not kept"]) for a in attempts]
                 continue
             ended += carry_out(campaign, attempts, change_id=change_id, say=say, on_progress=on_progress)
         return PushReport(target=campaign.target, change_id=change_id, domains=tuple(ended))
@@ -151,8 +159,7 @@ def _attempt(
 
     The cores carry everybody, so with them every station is watched.
     """
-    county = campaign.county
-    records = fold(campaign.ledger.events(), county)
+    county, records = campaign.county, campaign.records()
     sites = {county.device_by_id[d].site for d in devices}
     stations = {s.id for s in county.stations if s.site in sites}
     town = {s.id for s in county.sites if county.town_of(s.id) == domain}

@@ -13,40 +13,35 @@ from typing import Literal
 
 from inventory.model import SiteClass, Unit
 from migration.campaign import Campaign, Say, silent
-from migration.cutover import UnitReport, bystander_checks, legacy_changes, show_changes, unit_checks
+from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Kind
-from migration.gates import Stage, Verdict, judge_back, judge_retirement
+from migration.gates import Stage, Verdict, judge_retirement
 from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, no_progress, read_situation
-from migration.proof import Reason, Situation
-from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id
-from migration.units import Step, UnitState, devices_under, fold, outcome_body, units_behind, units_served
-from nornir_tasks.platforms.frr.legacy import LegacyState
+from migration.moves import bystander_checks, move_units, show_phases, unit_checks
+from migration.proof import Situation
+from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
+from migration.units import Step, UnitState, devices_under, outcome_body, units_behind, units_served
 
 Until = Literal["drained", "shut", "removed"]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A stage as data: its gate, its step, and the legacy side before and after."""
+    """A stage as data: its gate, its step and where it ends."""
 
     stage: Stage
     step: Step
     end: UnitState
-    before: LegacyState
-    after: LegacyState
 
 
 STAGES: dict[UnitState, _Plan] = {
-    UnitState.CUT_OVER: _Plan(Stage.DRAIN, Step.DRAIN, UnitState.DRAINED, LegacyState.WITHHELD, LegacyState.DRAINED),
-    UnitState.SOAKED: _Plan(Stage.DRAIN, Step.DRAIN, UnitState.DRAINED, LegacyState.WITHHELD, LegacyState.DRAINED),
-    UnitState.DRAINED: _Plan(Stage.SHUT, Step.SHUT, UnitState.SHUT, LegacyState.DRAINED, LegacyState.SHUT),
-    UnitState.SHUT: _Plan(Stage.REMOVE, Step.REMOVE, UnitState.REMOVED, LegacyState.SHUT, LegacyState.REMOVED),
+    UnitState.CUT_OVER: _Plan(Stage.DRAIN, Step.DRAIN, UnitState.DRAINED),
+    UnitState.SOAKED: _Plan(Stage.DRAIN, Step.DRAIN, UnitState.DRAINED),
+    UnitState.DRAINED: _Plan(Stage.SHUT, Step.SHUT, UnitState.SHUT),
+    UnitState.SHUT: _Plan(Stage.REMOVE, Step.REMOVE, UnitState.REMOVED),
 }
-UNDO: dict[UnitState, tuple[UnitState, LegacyState, LegacyState]] = {
-    UnitState.DRAINED: (UnitState.SOAKED, LegacyState.DRAINED, LegacyState.WITHHELD),
-    UnitState.SHUT: (UnitState.DRAINED, LegacyState.SHUT, LegacyState.DRAINED),
-}
+UNDO: dict[UnitState, UnitState] = {UnitState.DRAINED: UnitState.SOAKED, UnitState.SHUT: UnitState.DRAINED}
 
 
 def users_of(campaign: Campaign, unit: Unit) -> list[Unit]:
@@ -87,31 +82,35 @@ def retire(
 ) -> list[UnitReport]:
     """Take units' retirement on, stage by stage, as far as `until` and the gates allow: villages, towns, the county.
 
-    Units of one network on one level go together, and back together. Stops at the first refusal. With `wait`, the soak
-    and the hold are waited for when they are all that is missing.
+    Units of one network on one level go together, and back together. Stops at the first refusal; what was not tried
+    has no report. With `wait`, the soak and the hold are waited for when they are all that is missing.
     """
     if not apply:
-        return _preview(campaign, units)
+        return _preview(campaign, units, UnitState(until))
     out: list[UnitReport] = []
     with campaign_lock(campaign.folder, "retire", campaign.clock):
         finish_interrupted(campaign, say=say)
         for group in group_units(campaign, units):
-            out += _Retirement(campaign, group, UnitState(until), say, on_progress, wait=wait).go()
-            if not all(r.verdict.allowed and (r.ended is None or r.ended.ok) for r in out):
+            reports = _Retirement(campaign, group, UnitState(until), say, on_progress, wait=wait).go()
+            out += reports
+            if len(reports) < len(group) or not all(
+                r.verdict.allowed and (r.ended is None or r.ended.ok) for r in reports
+            ):
                 break
     return out
 
 
-def _preview(campaign: Campaign, units: Sequence[Unit]) -> list[UnitReport]:
-    situation, verdicts = judge(campaign, units)
+def _preview(campaign: Campaign, units: Sequence[Unit], until: UnitState) -> list[UnitReport]:
+    records = campaign.records()
+    asked = [u for u in units if not records[u.id].state.reached(until)]
+    verdicts = judge(campaign, asked)[1] if asked else {}
     out = []
     for unit in units:
-        state = situation.record(unit.id).state
-        plan = STAGES.get(state)
-        changes = legacy_changes(campaign, [unit], plan.before, plan.after) if plan else ()
-        out.append(
-            UnitReport(unit=unit.id, verdict=verdicts[unit.id], changes=show_changes([changes], ""), state=state.value)
-        )
+        state = records[unit.id].state
+        plan = STAGES.get(state) if unit.id in verdicts else None
+        changes = show_phases(move_units(campaign, [unit], state, plan.end)) if plan else {}
+        verdict = verdicts.get(unit.id) or Verdict(gate="retire", unit=unit.id, allowed=True)
+        out.append(UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value))
     return out
 
 
@@ -130,78 +129,63 @@ class _Retirement:
     ) -> None:
         self.campaign, self.group, self.until, self.wait = campaign, group, until, wait
         self.say, self.on_progress = say, on_progress
-        self.changes: dict[str, str] = {}
+        self.changes: dict[str, dict[str, str]] = {u.id: {} for u in group}
         self.ended: dict[str, Ended] = {}
 
     def go(self) -> list[UnitReport]:
         while True:
-            left = self._left()
-            if not left:
+            least = self._least_advanced()
+            if not least:
                 return self._reports({})
-            situation, verdicts = judge(self.campaign, left)
+            situation, verdicts = judge(self.campaign, least)
             if self.wait and self._wait_out(situation, verdicts):
                 continue
-            for unit, verdict in verdicts.items():
-                self._record_verdict(unit, verdict)
+            for verdict in verdicts.values():
+                record_verdict(self.campaign, verdict)
             if not all(v.allowed for v in verdicts.values()):
                 return self._reports(verdicts)
-            lowest = min((situation.record(u.id).state for u in left), key=lambda s: s.rank)
-            if not self._take_stage([u for u in left if situation.record(u.id).state is lowest], lowest):
+            if not self._take_stage(least, situation.record(least[0].id).state):
                 return self._reports({})
 
-    def _left(self) -> list[Unit]:
-        records = fold(self.campaign.ledger.events(), self.campaign.county)
-        return [u for u in self.group if not records[u.id].state.reached(self.until)]
+    def _least_advanced(self) -> list[Unit]:
+        """Return the units that have the longest way to go, all in one state; none when all have arrived."""
+        records = self.campaign.records()
+        left = [u for u in self.group if not records[u.id].state.reached(self.until)]
+        least = min((records[u.id].state for u in left), key=lambda s: s.rank, default=None)
+        return [u for u in left if records[u.id].state is least]
 
     def _reports(self, verdicts: Mapping[str, Verdict]) -> list[UnitReport]:
-        records = fold(self.campaign.ledger.events(), self.campaign.county)
-        return [
-            UnitReport(
-                unit=u.id,
-                verdict=verdicts.get(u.id, Verdict(gate="retire", unit=u.id, allowed=True)),
-                changes=self.changes,
-                ended=self.ended.get(u.id),
-                state=records[u.id].state.value,
-            )
-            for u in self.group
-        ]
-
-    def _record_verdict(self, unit: str, verdict: Verdict) -> None:
-        self.campaign.ledger.append(
-            Kind.VERDICT,
-            f"{new_change_id(self.campaign, 'gate')}/{unit}",
-            {
-                "gate": verdict.gate,
-                "allowed": verdict.allowed,
-                "reasons": len(verdict.reasons),
-                "first": [str(r) for r in verdict.reasons[:20]],
-            },
-            unit=unit,
-        )
+        """Report those who arrived, moved or were refused; the others were not tried."""
+        records = self.campaign.records()
+        out = []
+        for unit in self.group:
+            verdict = verdicts.get(unit.id) or Verdict(gate="retire", unit=unit.id, allowed=True)
+            ended, state = self.ended.get(unit.id), records[unit.id].state
+            if verdict.allowed and ended is None and not state.reached(self.until):
+                continue
+            changes = self.changes[unit.id]
+            out.append(UnitReport(unit=unit.id, verdict=verdict, changes=changes, ended=ended, state=state.value))
+        return out
 
     def _wait_out(self, situation: Situation, verdicts: Mapping[str, Verdict]) -> bool:
         """Sleep until soaks and holds are over when they are all that is missing; tell whether it slept."""
-        left, word = 0.0, ""
+        left_s, word = 0.0, ""
         for unit, verdict in verdicts.items():
             if verdict.allowed:
                 continue
-            record = situation.record(unit)
-            if any(r.check for r in verdict.reasons):
+            record, timers = situation.record(unit), situation.policy.timers
+            if record.state is UnitState.SHUT:
+                since, wanted_s, word = record.entered.get(UnitState.SHUT), timers.hold_s, "hold"
+            else:
+                since, wanted_s, word = record.entered.get(UnitState.CUT_OVER), timers.soak_s, "soak"
+            rest_s = wanted_s - (situation.now - since).total_seconds() if since else 0.0
+            if rest_s <= 0 or not all(r.why.startswith(f"the {word} of {unit} is not over") for r in verdict.reasons):
                 return False
-            timers = situation.policy.timers
-            stage = STAGES[record.state].stage if record.state in STAGES else None
-            since, wanted_s, word = {
-                Stage.DRAIN: (record.entered.get(UnitState.CUT_OVER), timers.soak_s, "soak"),
-                Stage.REMOVE: (record.entered.get(UnitState.SHUT), timers.hold_s, "hold"),
-            }.get(stage, (None, 0, ""))
-            rest = wanted_s - (situation.now - since).total_seconds() if since else 0.0
-            if rest <= 0:
-                return False
-            left = max(left, rest)
-        if left <= 0:
+            left_s = max(left_s, rest_s)
+        if left_s <= 0:
             return False
-        self.say(f"· waiting {left:.0f} s for the {word} to be over")
-        time.sleep(left + 0.1)
+        self.say(f"· waiting {left_s:.0f} s for the {word} to be over")
+        time.sleep(left_s + 0.1)
         return True
 
     def _take_stage(self, units: Sequence[Unit], state: UnitState) -> bool:
@@ -212,14 +196,15 @@ class _Retirement:
             for unit in units:
                 _record_soak(self.campaign, unit)
             start = UnitState.SOAKED
-        changes = legacy_changes(self.campaign, units, plan.before, plan.after)
-        self.changes |= {c.device: c.config for c in changes}
+        phases = move_units(self.campaign, units, start, plan.end)
+        for unit in units:
+            self.changes[unit.id] |= show_phases(move_units(self.campaign, [unit], start, plan.end))
         users = list(dict.fromkeys(x for u in units for x in users_of(self.campaign, u)))
         self.say(f"· {plan.stage.value}: {', '.join(u.id for u in units)}")
         attempt = Attempt(
             name=units[0].id if len(units) == 1 else f"{units[0].network}/{plan.stage.value}",
             step=plan.step,
-            phases=(changes,),
+            phases=phases,
             must=unit_checks(self.campaign, users),
             watch=bystander_checks(self.campaign, units),
             units=tuple(u.id for u in units),
@@ -251,44 +236,46 @@ def _record_soak(campaign: Campaign, unit: Unit) -> None:
 def undo(
     campaign: Campaign, unit: Unit, *, apply: bool, say: Say = silent, on_progress: OnProgress = no_progress
 ) -> UnitReport:
-    """Take the last stage of a retirement back: open the ports again, or put the routes back."""
+    """Take the last stage of a retirement back: open the ports again, or put the routes back.
+
+    Only what worked before must go on: the way back has to be open when the new path is broken, too.
+    """
     if not apply:
         return _judge_undo(campaign, unit)
     with campaign_lock(campaign.folder, "retire --undo", campaign.clock):
-        finish_interrupted(campaign, say=say)
+        for found in finish_interrupted(campaign, say=say):
+            if found.step is Step.BACK and found.ending == "done" and unit.id in found.units:
+                # The stage that was to be taken back is; once more would take back one more.
+                state, verdict = campaign.records()[unit.id].state, Verdict(gate="back", unit=unit.id, allowed=True)
+                return UnitReport(unit=unit.id, verdict=verdict, changes={}, state=state.value)
         report = _judge_undo(campaign, unit)
+        record_verdict(campaign, report.verdict)
         if not report.verdict.allowed:
             return report
         state = UnitState(report.state)
-        target, before, after = UNDO[state]
         attempt = Attempt(
             name=unit.id,
             step=Step.BACK,
-            phases=(legacy_changes(campaign, [unit], before, after),),
-            must=unit_checks(campaign, [unit]),
-            watch=bystander_checks(campaign, [unit]),
+            phases=move_units(campaign, [unit], state, UNDO[state]),
+            must=(),
+            watch=tuple(c for c in unit_checks(campaign, [unit]) if c.expect == "reach")
+            + bystander_checks(campaign, [unit]),
             units=(unit.id,),
             start=state,
-            end=target,
+            end=UNDO[state],
         )
         ended = carry_out(
             campaign, [attempt], change_id=new_change_id(campaign, "undo"), say=say, on_progress=on_progress
         )[0]
-        return UnitReport(
-            unit=unit.id,
-            verdict=report.verdict,
-            changes=report.changes,
-            ended=ended,
-            state=target.value if ended.ok else state.value,
-        )
+        now = campaign.records()[unit.id].state.value
+        return UnitReport(unit=unit.id, verdict=report.verdict, changes=report.changes, ended=ended, state=now)
 
 
 def _judge_undo(campaign: Campaign, unit: Unit) -> UnitReport:
-    situation = read_situation(campaign, ())
+    situation = read_situation(campaign)
     state = situation.record(unit.id).state
-    verdict = judge_back(unit.id, situation)
+    verdict = judge_way_back(unit, situation)
     if verdict.allowed and state not in UNDO:
-        why = f"only drained and shut can be undone, found {state}"
-        verdict = Verdict(gate="back", unit=unit.id, allowed=False, reasons=(Reason(station="", service="", why=why),))
-    changes = {c.device: c.config for c in legacy_changes(campaign, [unit], *UNDO[state][1:])} if state in UNDO else {}
+        verdict = refuse(verdict, f"only drained and shut can be undone, found {state}")
+    changes = show_phases(move_units(campaign, [unit], state, UNDO[state])) if state in UNDO else {}
     return UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value)

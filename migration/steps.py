@@ -1,31 +1,59 @@
 """Carry out one reversible change: intent first, timers armed on the devices, probes from the stations, then keep or go back.
 
 Provisioning, cutover and retirement are all attempts of this one kind; they differ in what they change and what must
-hold afterwards. Several attempts may run together; each is kept or goes back alone.
+hold afterwards. Several attempts may run together; each is kept or goes back alone. What the ledger says of one:
+
+    intent    before anything is touched
+    verdict   what the proof came to; only once it says `allowed` is any device told to keep its change
+    outcome   `done`, or `undone` when every device was seen to be as before
+
+An intent without an outcome means that what some device holds is not known: `finish_interrupted` asks the devices.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime
+from types import FrameType
+from typing import Any, Literal
 
 from migration.campaign import Campaign, Say, silent
 from migration.events import Event, Kind
-from migration.measuring import OnProgress, answering, keep, no_progress, read_bound, works
-from migration.units import Step, UnitState, fold, intent_body, outcome_body
+from migration.evidence import Bound
+from migration.gates import Verdict, judge_proof
+from migration.ledger import LedgerError
+from migration.measuring import (
+    OnProgress,
+    answering,
+    count_stations,
+    devices_under_checks,
+    keep,
+    no_progress,
+    read_bound,
+    read_situation,
+    works,
+)
+from migration.moves import move_units
+from migration.units import Step, UnitState, intent_body, outcome_body
 from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change, Committed
-from nornir_tasks.hosts import build_nornir
-from nornir_tasks.stations.collect import measure, measure_until
+from nornir_tasks.hosts import DeviceOutcome
+from nornir_tasks.stations.collect import DEADLINE_S, measure, measure_until
 from nornir_tasks.stations.model import Check, Outcome, Result
 
-if TYPE_CHECKING:
-    from nornir.core import Nornir
-
 Ending = Literal["done", "undone", "failed"]
-"""`done`: kept. `undone`: the network is as before. `failed`: not known to be; the devices must be asked."""
+"""`done`: kept. `undone`: the network is as before. `failed`: not known to be; the next command asks the devices."""
+
+_CONFIRM_S, _CONFIRM_ONE_S = 4.0, 0.3
+"""What confirming may take, and how much more for each device: so much of the timer is never used for proving."""
+_TIMER_SLACK_S = 10.0
+_WATCH_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -90,6 +118,21 @@ def new_change_id(campaign: Campaign, step: str) -> str:
     return f"{campaign.clock.now():%Y%m%dT%H%M%S}-{step}-{secrets.token_hex(3)}"
 
 
+def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
+    """Write a gate's word down."""
+    campaign.ledger.append(
+        Kind.VERDICT,
+        f"{new_change_id(campaign, 'gate')}/{verdict.unit or verdict.gate}",
+        {
+            "gate": verdict.gate,
+            "allowed": verdict.allowed,
+            "reasons": len(verdict.reasons),
+            "first": [str(r) for r in verdict.reasons[:20]],
+        },
+        unit=verdict.unit,
+    )
+
+
 def carry_out(
     campaign: Campaign,
     attempts: Sequence[Attempt],
@@ -100,11 +143,12 @@ def carry_out(
 ) -> list[Ended]:
     """Try all attempts together. Whatever is not proven good goes back; an interrupt goes back and is recorded."""
     run = _Run(campaign, attempts, change_id, say, on_progress)
-    try:
-        return run.go()
-    except BaseException as error:
-        run.abandon(error)
-        raise
+    with _polite_kills():
+        try:
+            return run.go()
+        except BaseException as error:
+            run.abandon(error)
+            raise
 
 
 class _Run:
@@ -114,12 +158,16 @@ class _Run:
         self.campaign, self.attempts, self.change_id = campaign, list(attempts), change_id
         self.say, self.on_progress = say, on_progress
         self.ended = {a.name: Ended(a.name, "failed") for a in attempts}
+        self.opened: set[str] = set()
         self.closed: set[str] = set()
-        self.touched: dict[str, set[str]] = {}
+        self.touched: dict[str, set[str]] = {a.name: set() for a in attempts}
+        """Devices that may hold the change; added before they are told, so that an interrupt forgets none."""
         self.timers = campaign.county.policy.timers
-        self.nornir: Nornir = build_nornir(
-            campaign.county, campaign.access, sorted({d for a in attempts for d in a.devices})
-        )
+        self.armed_at: float | None = None
+        self.holding: dict[str, str] = {}
+        """What each changed device runs under its timer."""
+        self.kept: list[Attempt] = []
+        """Attempts whose devices are told to keep the change."""
 
     def key(self, attempt: Attempt) -> str:
         return f"{self.change_id}/{attempt.name}"
@@ -127,29 +175,31 @@ class _Run:
     def go(self) -> list[Ended]:
         baseline = self._measure_baseline()
         for attempt in self.attempts:
-            # What runs before is kept with the intent: after a crash it tells "went back" from "holds the change".
-            before = {} if attempt.step is Step.PROVISION else self._digests(attempt)
-            self.campaign.ledger.append(
-                Kind.INTENT,
-                self.key(attempt),
-                intent_body(
-                    attempt.step,
-                    start=attempt.start,
-                    end=attempt.end,
-                    devices=attempt.devices,
-                    change=self.change_id,
-                    units=list(attempt.units),
-                    before=before,
-                ),
-                unit=attempt.units[0] if len(attempt.units) == 1 else None,
-            )
+            self._open(attempt)
         live = self._commit_phases()
         if live:
             self._judge(live, baseline)
         return [self.ended[a.name] for a in self.attempts]
 
-    def _digests(self, attempt: Attempt) -> dict[str, str]:
-        return _read_digests(self.nornir, attempt.devices)
+    def _open(self, attempt: Attempt) -> None:
+        self.campaign.ledger.append(
+            Kind.INTENT,
+            self.key(attempt),
+            intent_body(
+                attempt.step,
+                start=attempt.start,
+                end=attempt.end,
+                devices=attempt.devices,
+                change=self.change_id,
+                units=list(attempt.units),
+                phases=[[c.device for c in phase] for phase in attempt.phases],
+                revert_s=self.timers.revert_s,
+            ),
+            unit=_only(attempt.units),
+        )
+        self.opened.add(attempt.name)
+
+    # --- measuring ---
 
     def _measure_baseline(self) -> dict[str, frozenset[str]]:
         """Return, by watched check, which aspects of its service answer now: those must go on doing so."""
@@ -160,106 +210,142 @@ class _Run:
         seen = self._measure(list(watch.values()))
         return {r.check.id: answering(r) for r in seen if answering(r)}
 
-    def _measure(self, checks: list[Check]) -> list[Result]:
-        return measure(
-            checks,
-            self.campaign.county,
-            self.campaign.access,
-            hops=self.campaign.matrix.hops,
-            on_station=self._ticker(checks),
+    def _measure(self, checks: list[Check], until_s: float | None = None) -> list[Result]:
+        """Measure once, or with `until_s` repeat what has not passed; never longer than the timers allow."""
+        left_s = self._left_s()
+        on_station = count_stations(checks, self.on_progress)
+        county, access, hops = self.campaign.county, self.campaign.access, self.campaign.matrix.hops
+        if left_s <= 0 or not checks:
+            return []
+        if until_s is None:
+            deadline_s = min(DEADLINE_S, left_s)
+            return measure(checks, county, access, hops=hops, deadline_s=deadline_s, on_station=on_station)
+        until_s = min(until_s, left_s)
+        return measure_until(
+            checks, county, access, hops=hops, until_s=until_s, deadline_s=until_s, on_station=on_station
         )
 
-    def _ticker(self, checks: Iterable[Check]) -> Any:
-        total = len({c.station for c in checks})
-        names: set[str] = set()
+    def _left_s(self) -> float:
+        """Return how long proving may still take before the first device may go back by itself."""
+        if self.armed_at is None:
+            return float("inf")
+        reserve_s = _CONFIRM_S + _CONFIRM_ONE_S * sum(map(len, self.touched.values()))
+        return self.timers.revert_s - reserve_s - (time.monotonic() - self.armed_at)
 
-        def on_station(station: str, *_: object) -> None:
-            names.add(station)
-            self.on_progress(len(names), total, f"stations answered, last {station}")
-
-        return on_station
+    # --- changing ---
 
     def _commit_phases(self) -> list[Attempt]:
         """Commit every attempt's phases in order; an attempt with a failing device goes back at once."""
-        live = list(self.attempts)
+        live = self._check_later_phases()
         for number in range(max((len(a.phases) for a in live), default=0)):
             batch = [c for a in live if number < len(a.phases) for c in a.phases[number]]
-            if not batch:
-                continue
-            self.say(
-                f"· change {self.change_id}: {len(batch)} devices, timers of {self.timers.revert_s} s armed on them"
-            )
-            out = self._commit(batch)
-            for attempt in list(live):
-                mine = [c.device for c in attempt.phases[number]] if number < len(attempt.phases) else []
-                if self._take_stock(attempt, {d: out[d] for d in mine if d in out}, mine):
-                    continue
-                live.remove(attempt)
-                self._go_back(attempt, self.ended[attempt.name].reasons[0])
+            out = self._commit(live, batch)
+            live = self._take_stock(live, out, batch)
             held = [c for c in batch if c.device in out and out[c.device].state == "held"]
             again = [c for c in held if any(c.device in a.devices for a in live)]
             if again:  # another attempt's device was refused; what is left of the wave goes on without it
-                out = self._commit(again)
-                for attempt in list(live):
-                    mine = [c.device for c in again if c.device in attempt.devices]
-                    if not self._take_stock(attempt, {d: out[d] for d in mine if d in out}, mine, last=True):
-                        live.remove(attempt)
-                        self._go_back(attempt, self.ended[attempt.name].reasons[0])
+                live = self._take_stock(live, self._commit(live, again), again, last=True)
         return live
 
-    def _commit(self, batch: Sequence[Change]) -> dict[str, Committed]:
+    def _check_later_phases(self) -> list[Attempt]:
+        """Have later phases' candidates checked before the first phase takes anything away; return what may go on."""
+        later = [c for a in self.attempts for phase in a.phases[1:] for c in phase]
+        if not later:
+            return list(self.attempts)
+        out = wire.compare(self.campaign.nornir, later)
+        live = []
+        for attempt in self.attempts:
+            mine = [c.device for phase in attempt.phases[1:] for c in phase]
+            bad = [_why_not(out, d) for d in mine if d not in out or not out[d].ok]
+            self.ended[attempt.name].reasons += bad
+            if not bad:
+                live.append(attempt)
+        self._go_back([a for a in self.attempts if a not in live])
+        return live
+
+    def _commit(self, live: Sequence[Attempt], batch: Sequence[Change]) -> dict[str, Committed]:
+        if not batch:
+            return {}
+
         def on_event(event: wire.Event) -> None:
             self.on_progress(event.done, event.of, f"{event.phase}, last {event.device}")
 
-        return wire.stage_and_commit(
-            self.nornir, batch, revert_in_s=self.timers.revert_s, change_id=self.change_id, on_event=on_event
+        devices = {c.device for c in batch}
+        for attempt in live:
+            self.touched[attempt.name] |= devices & set(attempt.devices)
+        began, revert_s = time.monotonic(), self.timers.revert_s
+        out = wire.stage_and_commit(
+            self.campaign.nornir, batch, revert_in_s=revert_s, change_id=self.change_id, on_event=on_event
         )
+        armed = sorted(d for d, found in out.items() if found.state == "committed")
+        if armed:
+            self.armed_at = self.armed_at or began
+            names = ", ".join(armed[:6]) + (f" and {len(armed) - 6} more" if len(armed) > 6 else "")
+            self.say(f"  rollback timers of {revert_s} s armed on {len(armed)} devices: {names} ({self.change_id})")
+        return out
 
     def _take_stock(
-        self, attempt: Attempt, out: Mapping[str, Committed], devices: Iterable[str], *, last: bool = False
-    ) -> bool:
-        """Note what became of an attempt's devices; tell whether the attempt may go on."""
-        ended = self.ended[attempt.name]
-        for device in devices:
-            found = out.get(device)
-            if found is None:
-                ended.reasons.append(f"{device}: no answer was recorded")
-                self.touched.setdefault(attempt.name, set()).add(device)
-                continue
-            if found.state in {"committed", "failed", "unknown"}:
-                self.touched.setdefault(attempt.name, set()).add(device)
-            if found.state == "committed":
-                ended.changed.append(device)
-            elif found.state == "unchanged":
-                ended.unchanged.append(device)
-            elif found.state != "held" or last:
-                ended.reasons.append(found.error or f"{device}: {found.state}")
-        return not ended.reasons
+        self, live: list[Attempt], out: Mapping[str, Committed], batch: Sequence[Change], *, last: bool = False
+    ) -> list[Attempt]:
+        """Note what became of each device; attempts that cannot go on go back. Return the others."""
+        bad = []
+        for attempt in live:
+            ended = self.ended[attempt.name]
+            for device in (c.device for c in batch if c.device in attempt.devices):
+                found = out.get(device)
+                state = found.state if found else "unknown"
+                if state in {"unchanged", "refused", "held"}:
+                    self.touched[attempt.name].discard(device)
+                if state == "committed":
+                    ended.changed.append(device)
+                elif state == "unchanged":
+                    ended.unchanged.append(device)
+                elif state != "held" or last:
+                    ended.reasons.append((found.error if found else "") or f"{device}: {state}")
+            if ended.reasons:
+                bad.append(attempt)
+        self._go_back(bad)
+        return [a for a in live if a not in bad]
+
+    # --- deciding ---
 
     def _judge(self, live: list[Attempt], baseline: Mapping[str, frozenset[str]]) -> None:
+        withheld_at = self.campaign.clock.now()
         must = {c.id: c for a in live for c in a.must}
-        began = self.campaign.clock.now().timestamp()
-        self.say(f"· prove: {len(must)} checks from {len({c.station for c in must.values()})} stations")
-        results: dict[str, Result] = {}
         if must:
-            seen = measure_until(
-                list(must.values()),
-                self.campaign.county,
-                self.campaign.access,
-                hops=self.campaign.matrix.hops,
-                until_s=self.timers.converge_s,
-                on_station=self._ticker(must.values()),
-            )
-            results = {r.check.id: r for r in seen}
+            self.say(f"· prove: {len(must)} checks from {len({c.station for c in must.values()})} stations")
+        results = {r.check.id: r for r in self._measure(list(must.values()), self.timers.converge_s)}
         watch = {c.id: c for a in live for c in a.watch if c.id in baseline and c.id not in must}
-        broken = self._still_works(list(watch.values()), baseline)
-        broken |= self._still_works([c for a in live for c in a.must_work], {})
+        broken = self._find_broken(list(watch.values()), baseline)
+        broken |= self._find_broken([c for a in live for c in a.must_work], {})
+        devices = {*devices_under_checks(self.campaign.county, must.values()), *(d for a in live for d in a.devices)}
+        bound = read_bound(self.campaign, devices)
+        self.holding = {d: bound.configs[d] for a in live for d in self.ended[a.name].changed if d in bound.configs}
+        if results:
+            evidence = keep(
+                self.campaign,
+                list(results.values()),
+                bound=bound,
+                began=withheld_at.timestamp(),
+                units={u for a in live for u in a.units},
+                withheld={u for a in live for u in a.withheld},
+            )
+            for attempt in live:
+                self.ended[attempt.name].evidence = evidence.digest
         for attempt in live:
-            self._decide(attempt, results, broken, began)
+            ended = self.ended[attempt.name]
+            ended.results = [results[c.id] for c in attempt.must if c.id in results]
+            ended.reasons += self._reasons_against(attempt, results, broken)
+        self._ask_gate(live, bound, withheld_at)
+        self._check_time(live)
+        with _undivided():
+            for attempt in live:
+                self._record_decision(attempt)
+            self.kept = [a for a in live if not self.ended[a.name].reasons]
+            done = self._confirm(self.kept)
+        self._go_back([a for a in live if a not in done])
 
-    def _still_works(
-        self, checks: list[Check], baseline: Mapping[str, frozenset[str]], tries: int = 5
-    ) -> dict[str, str]:
+    def _find_broken(self, checks: list[Check], baseline: Mapping[str, frozenset[str]]) -> dict[str, str]:
         """Return, by check id, why a service no longer answers as before (without a before: as it should); a few tries."""
 
         def good(check: Check, seen: Mapping[str, Result]) -> bool:
@@ -269,94 +355,142 @@ class _Run:
             return baseline[check.id] <= answering(result) if check.id in baseline else works(result)
 
         left = checks
-        why: dict[str, str] = {}
-        for _ in range(tries):
-            if not left:
-                return {}
+        why = {c.id: "not measured" for c in checks}
+        for _ in range(_WATCH_TRIES):
+            if not left or self._left_s() <= 0:
+                break
             seen = {r.check.id: r for r in self._measure(left)}
             left = [c for c in left if not good(c, seen)]
             why = {c.id: (seen[c.id].why or seen[c.id].outcome.value if c.id in seen else "not measured") for c in left}
         return why
 
-    def _decide(self, attempt: Attempt, results: Mapping[str, Result], broken: Mapping[str, str], began: float) -> None:
-        ended = self.ended[attempt.name]
-        mine = [results[c.id] for c in attempt.must if c.id in results]
-        ended.results = mine
-        missing = [c.id for c in attempt.must if c.id not in results]
-        ended.reasons += [f"{m}: never measured" for m in missing]
-        ended.reasons += [f"{r.check.id}: {r.why or r.outcome.value}" for r in mine if r.outcome is not Outcome.PASSED]
-        ended.reasons += [
-            f"{c.id}: worked before the change, now {broken[c.id]}" for c in attempt.watch if c.id in broken
-        ]
-        ended.reasons += [f"{c.id}: must answer, now {broken[c.id]}" for c in attempt.must_work if c.id in broken]
-        if not attempt.must and not attempt.must_work:
-            ended.reasons.append("no check was asked for, so nothing is proven")
-        bound = read_bound(self.campaign) if mine else None
-        if bound is not None:
-            evidence = keep(
-                self.campaign, mine, bound=bound, began=began, units=attempt.units, withheld=attempt.withheld
-            )
-            ended.evidence = evidence.digest
-        if ended.reasons:
-            self._go_back(attempt, f"{len(ended.reasons)} checks stand against it, first {ended.reasons[0]}")
+    def _reasons_against(
+        self, attempt: Attempt, results: Mapping[str, Result], broken: Mapping[str, str]
+    ) -> Iterator[str]:
+        """Give what the measurements say against keeping an attempt."""
+        for check in attempt.must:
+            result = results.get(check.id)
+            if result is None:
+                yield f"{check.id}: never measured"
+            elif result.outcome is not Outcome.PASSED:
+                yield f"{check.id}: {result.why or result.outcome.value}"
+        yield from (f"{c.id}: worked before the change, now {broken[c.id]}" for c in attempt.watch if c.id in broken)
+        yield from (f"{c.id}: must answer, now {broken[c.id]}" for c in attempt.must_work if c.id in broken)
+        for device in self.ended[attempt.name].changed:
+            if device not in self.holding:
+                yield f"{device}: does not answer, so what it holds is not known"
+        # Going back only opens what was closed: where nothing works any more there is nothing left to prove.
+        if not attempt.must and not attempt.must_work and attempt.step is not Step.BACK:
+            yield "no check was asked for, so nothing is proven"
+
+    def _ask_gate(self, live: Sequence[Attempt], bound: Bound, since: datetime) -> None:
+        """Let the gate decide on cutovers whose measurements look good: it reads what was recorded, as it would later."""
+        asked = [a for a in live if a.step is Step.CUTOVER and not self.ended[a.name].reasons]
+        if not asked:
             return
-        if attempt.step is Step.CUTOVER:
-            self._record_proof(attempt)
-        self._confirm(attempt)
+        situation = read_situation(self.campaign, current=bound)
+        for attempt in asked:
+            for unit in attempt.units:
+                verdict = judge_proof(unit, situation, since=since)
+                self.ended[attempt.name].reasons += map(str, verdict.reasons)
 
-    def _record_proof(self, attempt: Attempt) -> None:
-        """Write down that units are proven: everything passed while their old path was withheld."""
+    def _check_time(self, live: Sequence[Attempt]) -> None:
+        """Confirm nothing that may go back by itself meanwhile: half a change would stay."""
+        if self.armed_at is None or self._left_s() > 0:
+            return
+        used_s, revert_s = time.monotonic() - self.armed_at, self.timers.revert_s
+        for attempt in live:
+            if self.touched[attempt.name]:
+                self.ended[attempt.name].reasons.insert(
+                    0,
+                    f"proving took {used_s:.0f} s of the {revert_s} s after which the devices go back by themselves: "
+                    "too late to confirm; raise timers.revert_s in policy.yaml",
+                )
+
+    def _record_decision(self, attempt: Attempt) -> None:
+        """Write down what the proof came to, before any device is told: after a crash it says what was meant."""
+        ended = self.ended[attempt.name]
+        changed = {d: self.holding[d] for d in ended.changed if d in self.holding}
         self.campaign.ledger.append(
-            Kind.OUTCOME,
-            f"{self.key(attempt)}/proven",
-            outcome_body(
-                Step.PROVE,
-                result="done",
-                state=UnitState.PROVEN,
-                devices={},
-                reason="every check passed with the old path withheld",
-                units=list(attempt.units),
-                evidence=self.ended[attempt.name].evidence,
-            ),
+            Kind.VERDICT,
+            f"{self.key(attempt)}/verdict",
+            {
+                "gate": "proof",
+                "allowed": not ended.reasons,
+                "reasons": len(ended.reasons),
+                "first": ended.reasons[:20],
+                "units": list(attempt.units),
+                "devices": changed,
+                "evidence": ended.evidence,
+            },
+            unit=_only(attempt.units),
         )
+        if attempt.step is Step.CUTOVER and not ended.reasons:
+            self.campaign.ledger.append(
+                Kind.OUTCOME,
+                f"{self.key(attempt)}/proven",
+                outcome_body(
+                    Step.PROVE,
+                    result="done",
+                    state=UnitState.PROVEN,
+                    devices={},
+                    reason="every check passed with the old path withheld",
+                    units=list(attempt.units),
+                    evidence=ended.evidence,
+                ),
+            )
 
-    def _confirm(self, attempt: Attempt) -> None:
-        """Confirm the newest phase first: should we vanish in between, the old path returns beside the new one."""
-        ended = self.ended[attempt.name]
-        for phase in reversed(attempt.phases):
-            devices = [c.device for c in phase if c.device in ended.changed]
-            if not devices:
-                continue
-            out = wire.confirm(self.nornir, devices, self.change_id)
-            bad = [
-                out[d].error if d in out else f"{d}: no answer was recorded"
-                for d in devices
-                if d not in out or not out[d].ok
-            ]
-            if bad:
-                ended.reasons += bad
-                self._go_back(attempt, f"not confirmed: {bad[0]}")
-                return
-        self._close(attempt, "done", "")
+    def _confirm(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Confirm the newest phase first: should we vanish in between, the old path returns beside the new one.
 
-    def _go_back(self, attempt: Attempt, reason: str) -> None:
-        ended = self.ended[attempt.name]
-        self.say(f"! {attempt.name}: going back - {reason}")
-        touched = self.touched.get(attempt.name, set())
-        bad: list[str] = []
-        for phase in reversed(attempt.phases):
-            devices = [c.device for c in phase if c.device in touched]
-            if devices:
-                out = wire.roll_back(self.nornir, devices, self.change_id)
-                bad += [
-                    out[d].error if d in out else f"{d}: no answer was recorded"
-                    for d in devices
-                    if d not in out or not out[d].ok
+        Return the attempts whose devices all keep their change, closed as done.
+        """
+        kept = list(attempts)
+        for number in reversed(range(max((len(a.phases) for a in kept), default=0))):
+            mine = {
+                a.name: [
+                    c.device
+                    for phase in a.phases[number : number + 1]
+                    for c in phase
+                    if c.device in self.ended[a.name].changed
                 ]
-        ended.reasons += [f"not seen to go back (its own timer will within {self.timers.revert_s} s): {b}" for b in bad]
-        self._close(attempt, "failed" if bad else "undone", reason)
+                for a in kept
+            }
+            out = _confirm_patiently(self.campaign, [d for devices in mine.values() for d in devices], self.change_id)
+            for attempt in list(kept):
+                bad = [_why_not(out, d) for d in mine[attempt.name] if d not in out or not out[d].ok]
+                self.ended[attempt.name].reasons += [f"not confirmed: {why}" for why in bad]
+                if bad:
+                    kept.remove(attempt)
+        for attempt in kept:
+            digests = {d: self.holding[d] for d in self.ended[attempt.name].changed}
+            self._close(attempt, "done", digests, "")
+        return kept
 
-    def _close(self, attempt: Attempt, ending: Ending, reason: str) -> None:
+    # --- going back ---
+
+    def _go_back(self, attempts: Sequence[Attempt]) -> None:
+        """Bring attempts back and record it; one that is not seen to be back stays open in the ledger."""
+        for attempt in attempts:
+            ended = self.ended[attempt.name]
+            reason = ended.reasons[0] if ended.reasons else "not kept"
+            more = f" (and {len(ended.reasons) - 1} more)" if len(ended.reasons) > 1 else ""
+            self.say(f"! {attempt.name}: going back - {reason}{more}")
+        for attempt in attempts:
+            ended = self.ended[attempt.name]
+            phases = [[c.device for c in p if c.device in self.touched[attempt.name]] for p in attempt.phases]
+            changed = self.holding if attempt in self.kept else {}
+            back = _bring_back(
+                self.campaign, self.change_id, phases, attempt.units, attempt.start, attempt.end, changed
+            )
+            ended.reasons += [f"not seen to go back: {why}" for why in back.unseen]
+            ended.reasons += [f"{d}: holds the change; run the same command again" for d in back.holding]
+            ended.ending = "failed" if back.unseen or back.holding else "undone"
+            if not back.unseen:
+                digests = _read_digests(self.campaign, self.touched[attempt.name])
+                self._close(attempt, ended.ending, digests, ended.reasons[0])
+
+    def _close(self, attempt: Attempt, ending: Ending, digests: Mapping[str, str], reason: str) -> None:
         ended = self.ended[attempt.name]
         ended.ending = ending
         self.campaign.ledger.append(
@@ -366,67 +500,237 @@ class _Run:
                 attempt.step,
                 result=ending,
                 state=attempt.end if ending == "done" else attempt.start,
-                devices=self._digests(attempt),
+                devices=digests,
                 reason=reason,
                 units=list(attempt.units),
                 evidence=ended.evidence,
             ),
-            unit=attempt.units[0] if len(attempt.units) == 1 else None,
+            unit=_only(attempt.units),
         )
         self.closed.add(attempt.name)
 
     def abandon(self, error: BaseException) -> None:
         """Something stopped us: bring back what is not yet decided, and say so in the ledger if it still takes it."""
-        opened = {e.key for e in self.campaign.ledger.events(kind=Kind.INTENT)}
-        for attempt in self.attempts:
-            if attempt.name not in self.closed and self.key(attempt) in opened:
-                self._go_back(attempt, f"interrupted: {type(error).__name__}")
+        left = [a for a in self.attempts if a.name in self.opened - self.closed]
+        for attempt in left:
+            self.ended[attempt.name].reasons.insert(0, f"interrupted: {str(error) or type(error).__name__}")
+        for attempt in left:
+            try:
+                self._go_back([attempt])
+            except LedgerError as unrecorded:
+                self.say(f"! {attempt.name}: not recorded; the next command asks the devices - {unrecorded}")
 
 
-def _read_digests(nornir: Nornir, devices: Iterable[str]) -> dict[str, str]:
-    found = wire.read_configs(nornir, list(devices))
-    return {name: out.value.digest for name, out in found.items() if out.ok and out.value is not None}
+# --- what both a run and the command after a crash do ---
 
 
-def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Event]:
-    """Take up what an earlier run left open: ask the devices, bring unconfirmed changes back, write the outcomes.
+@dataclass(frozen=True)
+class _Back:
+    """What came of bringing devices back: errors of those not seen to be, and those that keep the change for good."""
 
-    Runs before every command that changes the network, under the campaign's lock. A change that was fully confirmed
-    before the crash is found again by the command itself, whose second run changes nothing and records it.
+    unseen: tuple[str, ...]
+    holding: tuple[str, ...]
+
+
+def _bring_back(  # noqa: PLR0917 - one act, whose parts have no order of their own
+    campaign: Campaign,
+    change_id: str,
+    phases: Sequence[Sequence[str]],
+    units: Sequence[str],
+    start: UnitState,
+    end: UnitState,
+    changed: Mapping[str, str],
+    *,
+    fired: bool = False,
+) -> _Back:
+    """Bring devices back, the last phase first; where one was confirmed already, make the change that undoes it.
+
+    `changed` holds what each device runs with the change in force. With `fired` all timers are over: a device that
+    cannot be asked has gone back by itself.
+    """
+    unseen: list[str] = []
+    holding: list[str] = []
+    for devices in reversed(phases):
+        out = wire.roll_back(campaign.nornir, devices, change_id) if devices else {}
+        digests = _read_digests(campaign, [d for d in devices if d in changed and d in out and out[d].ok])
+        for device in devices:
+            if device in out and out[device].kind == "NotPendingError":
+                holding.append(device)
+            elif device not in out or not out[device].ok:
+                unseen += [] if fired else [_why_not(out, device)]
+            elif device in digests and digests[device] == changed[device]:
+                holding.append(device)  # kept, and has been switched off and on since
+    if holding and not unseen:
+        undo = move_units(campaign, [campaign.county.unit_by_id[u] for u in units], end, start)
+        undone = {c.device for phase in undo for c in phase}
+        for number, phase in enumerate(undo):
+            unseen += _push_now(campaign, [c for c in phase if c.device in holding], f"{change_id}-undo{number}")
+        holding = [d for d in holding if d not in undone]
+    return _Back(tuple(unseen), tuple(sorted(holding)))
+
+
+def _push_now(campaign: Campaign, changes: Sequence[Change], change_id: str) -> list[str]:
+    """Commit and confirm at once: only for what restores what was there before. Return what went wrong."""
+    if not changes:
+        return []
+    revert_s = campaign.county.policy.timers.revert_s
+    out = wire.stage_and_commit(campaign.nornir, changes, revert_in_s=revert_s, change_id=change_id)
+    bad = [found.error or f"{d}: {found.state}" for d, found in out.items() if not found.ok]
+    if bad:
+        return bad
+    done = _confirm_patiently(campaign, [d for d, found in out.items() if found.state == "committed"], change_id)
+    return [_why_not(done, d) for d, found in done.items() if not found.ok]
+
+
+def _confirm_patiently(campaign: Campaign, devices: Sequence[str], change_id: str) -> dict[str, DeviceOutcome[None]]:
+    """Confirm; a session that broke is tried once more, for the word may not have arrived."""
+    if not devices:
+        return {}
+    out = wire.confirm(campaign.nornir, devices, change_id)
+    again = [d for d in devices if d not in out or out[d].kind in {"DeviceUnreachableError", "NotRun"}]
+    return out | wire.confirm(campaign.nornir, again, change_id) if again else out
+
+
+def _why_not(out: Mapping[str, DeviceOutcome[Any]], device: str) -> str:
+    return (out[device].error if device in out else "") or f"{device}: no answer was recorded"
+
+
+def _read_digests(campaign: Campaign, devices: Iterable[str]) -> dict[str, str]:
+    wanted = list(devices)
+    return read_bound(campaign, wanted).configs if wanted else {}
+
+
+def _only(units: Sequence[str]) -> str | None:
+    return units[0] if len(units) == 1 else None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An interrupted attempt that was taken up: how it ended, or why that is still not known (`open`)."""
+
+    key: str
+    step: Step
+    units: tuple[str, ...]
+    ending: Ending
+    reason: str
+    open: bool = False
+
+
+def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Finished]:
+    """Take up what an earlier run left open: ask the devices, and write the outcomes that they tell.
+
+    Runs before every command that changes the network, under the campaign's lock. Where the proof had passed and every
+    device keeps its change, or still can, the step is done; else all of it goes back. While a device that may hold the
+    change cannot be asked, the intent stays open and the gates hold what it touches.
     """
     events = campaign.ledger.events()
     closed = {e.key for e in events if e.kind is Kind.OUTCOME}
-    open_intents = [e for e in events if e.kind is Kind.INTENT and e.key not in closed]
-    for event in open_intents:
-        devices = [d for d in event.body.get("devices", []) if d in campaign.county.device_by_id]
-        change_id = str(event.body.get("change", ""))
-        say(f"! {event.key}: was interrupted - asking {len(devices)} devices")
-        nornir = build_nornir(campaign.county, campaign.access, devices)
-        out = wire.roll_back(nornir, devices, change_id)
-        bad = [out[d].error if d in out else f"{d}: no answer" for d in devices if d not in out or not out[d].ok]
-        digests = _read_digests(nornir, devices)
-        before = dict(event.body.get("before") or {})
-        holding = sorted(d for d, digest in before.items() if d in digests and digests[d] != digest)
-        records = fold(events, campaign.county)
-        units = [event.unit] if event.unit else list(event.body.get("units", []))
-        state = records[units[0]].state if units and units[0] in records else UnitState(event.body["from"])
-        campaign.ledger.append(
-            Kind.OUTCOME,
-            event.key,
-            outcome_body(
-                Step(event.body["step"]),
-                result="failed" if bad or holding else "undone",
-                state=state,
-                devices=digests,
-                reason="interrupted; unconfirmed changes went back"
-                + (f"; not seen: {bad[0]}" if bad else "")
-                + (
-                    f"; {', '.join(holding)} holds the change: run the same command again to finish it"
-                    if holding
-                    else ""
+    verdicts = {e.key: e.body for e in events if e.kind is Kind.VERDICT}
+    out = []
+    for event in events:
+        if event.kind is Kind.INTENT and event.key not in closed:
+            say(f"! {event.key}: was interrupted - asking {len(event.body['devices'])} devices")
+            with _undivided():
+                found = _finish(campaign, event, verdicts.get(f"{event.key}/verdict", {}))
+            say(f"  {event.key}: {found.ending} - {found.reason}")
+            out.append(found)
+    return out
+
+
+def _finish(campaign: Campaign, event: Event, verdict: Mapping[str, Any]) -> Finished:
+    body, known = event.body, campaign.county.device_by_id
+    change_id = str(body["change"])
+    phases = [[d for d in p if d in known] for p in body.get("phases", [body["devices"]])]
+    units = [u for u in body.get("units", []) if u in campaign.county.unit_by_id]
+    start, end = UnitState(body["from"]), UnitState(body["to"])
+    kept = {d: str(digest) for d, digest in verdict.get("devices", {}).items() if d in known}
+    meant = bool(verdict.get("allowed"))
+
+    def finished(ending: Ending, reason: str, *, still_open: bool = False) -> Finished:
+        if not still_open:
+            record = campaign.records().get(units[0]) if units else None
+            campaign.ledger.append(
+                Kind.OUTCOME,
+                event.key,
+                outcome_body(
+                    Step(body["step"]),
+                    result=ending,
+                    state=end if ending == "done" else record.state if record else start,
+                    devices=_read_digests(campaign, [d for p in phases for d in p]),
+                    reason=reason,
+                    units=list(body.get("units", [])),
+                    evidence=str(verdict.get("evidence", "")),
                 ),
-                units=units,
-            ),
-            unit=event.unit,
-        )
-    return open_intents
+                unit=event.unit,
+            )
+        return Finished(event.key, Step(body["step"]), tuple(units), ending, reason, still_open)
+
+    if meant:
+        bad, deaf = _confirm_rest(campaign, kept, change_id)
+        if deaf:
+            return finished("failed", f"what it holds is not known yet: {deaf[0]}", still_open=True)
+        if not bad:
+            return finished("done", "interrupted after the proof had passed; every device keeps the change")
+    # Without a verdict to keep it, no device was ever told to: once the timers are over, all have gone back.
+    age_s = (campaign.clock.now() - event.moment).total_seconds()
+    fired = not meant and age_s > float(body.get("revert_s", 0)) + _TIMER_SLACK_S
+    back = _bring_back(campaign, change_id, phases, units, start, end, kept if meant else {}, fired=fired)
+    if back.unseen:
+        return finished("failed", f"not seen to go back: {back.unseen[0]}", still_open=True)
+    if back.holding:
+        what = f"{', '.join(back.holding)} hold the change, others went back: run the same command again"
+        return finished("failed", f"interrupted; {what}")
+    return finished("undone", "interrupted; everything went back")
+
+
+def _confirm_rest(campaign: Campaign, kept: Mapping[str, str], change_id: str) -> tuple[list[str], list[str]]:
+    """Confirm what was meant to be kept; return what has gone back, and who cannot be asked."""
+    out = _confirm_patiently(campaign, list(kept), change_id)
+    gone = [d for d in kept if d in out and out[d].kind == "NotPendingError"]
+    # A device that was switched off and on since its confirm knows nothing of it, but runs what it kept.
+    digests = _read_digests(campaign, gone)
+    bad = [d for d in gone if digests.get(d) != kept[d]]
+    deaf = [_why_not(out, d) for d in kept if d not in gone and (d not in out or not out[d].ok)]
+    return bad, deaf
+
+
+# --- interrupts ---
+
+
+@contextmanager
+def _handling(*numbers: signal.Signals, by: Any) -> Iterator[None]:
+    """Have signals handled differently for a while; only the main thread may, elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, by) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def _polite_kills() -> Iterator[None]:
+    """Let a polite kill and a closed terminal end us as Ctrl-C does, so that devices are brought back at once."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handling(signal.SIGTERM, signal.SIGHUP, by=interrupt):
+        yield
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Let interrupts wait until this is through: deciding, confirming and their record are one piece, and short."""
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    with _handling(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, by=note):
+        yield
+    if came:
+        raise KeyboardInterrupt

@@ -23,6 +23,7 @@ from nornir.core.task import AggregatedResult, Result, Task
 
 from inventory.access import Access
 from inventory.errors import ExtranetError, UnknownNameError
+from inventory.hosts import list_hosts
 from inventory.model import County, Model
 from nornir_tasks.drivers import Driver
 from nornir_tasks.intent import PLATFORMS, PlatformUnknownError
@@ -105,19 +106,21 @@ class StoppableRunner:
 
 def build_nornir(county: County, access: Access, devices: Iterable[str] | None = None, workers: int = 8) -> Nornir:
     """Build Nornir over the named routers (all when None), with the sessions that `access` describes."""
-    wanted = [d.id for d in county.devices] if devices is None else list(dict.fromkeys(devices))
+    known = {h.id: h for h in list_hosts(county, access) if h.kind == "router"}
+    access = access.altered(addresses=access.addresses | {h.id: h.address for h in known.values() if h.address})
+    wanted = list(known) if devices is None else list(dict.fromkeys(devices))
     hosts = Hosts()
     for device_id in wanted:
-        device = county.device_by_id.get(device_id)
-        if device is None:
-            raise UnknownNameError("device", device_id, county.device_by_id)
-        if device.platform not in PLATFORMS:
-            raise PlatformUnknownError(device.id, device.platform)
-        options = ConnectionOptions(extras={"device": device.id, "access": access})
-        hosts[device.id] = Host(
-            name=device.id,
-            hostname=access.addresses.get(device.id),
-            platform=device.platform,
+        if device_id not in known:
+            raise UnknownNameError("device", device_id, known)
+        host, device = known[device_id], county.device_by_id[device_id]
+        if host.platform not in PLATFORMS:
+            raise PlatformUnknownError(host.id, host.platform)
+        options = ConnectionOptions(extras={"device": host.id, "access": access})
+        hosts[host.id] = Host(
+            name=host.id,
+            hostname=host.address,
+            platform=host.platform,
             data={"site": device.site, "role": device.role.value, "network": device.network, "lock": threading.Lock()},
             connection_options={CONNECTION: options},
         )

@@ -28,6 +28,11 @@ GOOD, FAILED, BAD_INPUT, REFUSED, UNKNOWN = 0, 1, 2, 3, 4
 
 _ENDED = {"done": GOOD, "undone": FAILED, "failed": UNKNOWN}
 _ENOUGH = 6
+_HOW_TO_NAME = {
+    "devices": "name routers or sites, or run the play on the group extranet",
+    "stations": "name stations, or run the play on the group stations",
+    "units": "name the units: -e units=NETWORK@SITE,...",
+}
 
 
 class JobError(ExtranetError):
@@ -118,6 +123,10 @@ class Push(Job):
                 found[name] = Outcome(name=name, exit_code=GOOD, changed=bool(diff), summary=word, diff=diff)
             for name, why in seen.unknown.items():
                 found[name] = Outcome(name=name, exit_code=UNKNOWN, summary="could not be asked", reasons=(why,))
+            if not seen.verdict.allowed:
+                why_not = tuple(map(str, seen.verdict.reasons))
+                refused = {"exit_code": REFUSED, "summary": "the gate would refuse the push", "reasons": why_not}
+                found |= {name: o.altered(**refused) for name, o in found.items() if o.ok}
         else:
             report = provision(campaign, devices, say=say, on_progress=on_progress)
             domains = group_by_domain(campaign, devices)
@@ -212,10 +221,13 @@ def make_job(name: str, arguments: Mapping[str, object]) -> Job:
     try:
         return JOBS[name].model_validate(dict(arguments))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        known = ", ".join(JOBS[name].model_fields)
-        raise JobError(name, f"{where}: {first['msg'].lower()}", f"it takes {known}") from error
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt name explains the rest
+        where = str(first["loc"][0])
+        if first["type"] in {"missing", "too_short"}:
+            raise JobError(name, f"{where}: expected at least one, found none", _HOW_TO_NAME[where]) from error
+        if first["type"] == "extra_forbidden":
+            raise JobError(name, f"{where}: unknown", f"it takes {', '.join(JOBS[name].model_fields)}") from error
+        raise JobError(name, f"{where}: {first['msg'].lower()}, found {first['input']!r}", "correct it") from error
 
 
 def run_job(
@@ -225,7 +237,11 @@ def run_job(
     campaign = open_campaign(county)
     if check:
         campaign = Onlooker(**{f.name: getattr(campaign, f.name) for f in fields(campaign)})
-    return job.run(campaign, check=check, say=say, on_progress=on_progress)
+    try:
+        return job.run(campaign, check=check, say=say, on_progress=on_progress)
+    finally:
+        if "ledger" in vars(campaign):  # a play's process ends without tidying up, and would leave its log beside it
+            campaign.ledger.close()
 
 
 def _report(
@@ -263,17 +279,19 @@ def _unit_report(
 ) -> JobReport:
     """Turn units' reports into outcomes; units after the one that stopped the run were not tried."""
     found = {r.unit: _unit_outcome(r, check=check) for r in done}
-    stopped = next((r.unit for r in reversed(done)), "the first")
+    stopped = next((f"{o.name} stopped the run" for o in found.values() if not o.ok), "the run stopped before")
     for name in asked:
         if name not in found:
-            found[name] = Outcome(name=name, exit_code=FAILED, summary=f"not tried: {stopped} stopped the run")
+            found[name] = Outcome(name=name, exit_code=FAILED, summary=f"not tried: {stopped}")
     return _report(job, campaign, asked, found, check=check)
 
 
 def _unit_outcome(report: UnitReport, *, check: bool) -> Outcome:
     """Say what became of one unit."""
     changes = {d: text.strip() for d, text in report.changes.items()}
-    diff = "\n".join(f"{device}:\n" + "\n".join(f"  {line}" for line in t.splitlines()) for device, t in changes.items())
+    diff = "\n".join(
+        f"{device}:\n" + "\n".join(f"  {line}" for line in t.splitlines()) for device, t in changes.items()
+    )
     verdict, ended = report.verdict, report.ended
     changed = bool(ended and ended.ok and ended.changed)
     if not verdict.allowed:
@@ -297,6 +315,8 @@ def _unit_outcome(report: UnitReport, *, check: bool) -> Outcome:
     if check:
         summary = f"allowed by the gate {verdict.gate}; now {report.state}"
         return Outcome(name=report.unit, exit_code=GOOD, changed=bool(changes), summary=summary, diff=diff)
+    if ended is None and changes:  # there was something to do, and nobody says it was done
+        return Outcome(name=report.unit, exit_code=FAILED, summary=f"not tried, now {report.state}")
     return Outcome(name=report.unit, exit_code=GOOD, changed=changed, summary=f"now {report.state}", diff=diff)
 
 

@@ -76,7 +76,9 @@ def run_playbook(
     if limit is not None and not limit.strip(" ,:;"):
         raise PlaybookError("--limit: names no host, which Ansible takes for all; name some, or leave it out")
     if limit is not None and name in BY_UNIT:
-        raise PlaybookError(f"--limit: {name} changes what its units ask for; leave it out, and name the units by -e units=")
+        raise PlaybookError(
+            f"--limit: {name} changes what its units ask for; leave it out, and name the units by -e units="
+        )
     load_county(county)  # every mistake of the files at once, before Ansible starts
     seen = _Seen()
     with _private_folder() as private, _own_environment(), _own_signals():
@@ -145,10 +147,11 @@ class _Seen:
         return True
 
     def _take_result(self, data: Mapping[str, Any], *, failed: bool) -> None:
-        result = data.get("res") if isinstance(data.get("res"), dict) else {}
-        assert isinstance(result, dict)
+        found = data.get("res")
+        result: dict[str, Any] = found if isinstance(found, dict) else {}
         if data.get("task_action") == "extranet":
-            self.codes.append(int(result.get("rc", UNKNOWN if failed else GOOD)))
+            # A job always says how it ended; without that it was never begun, for want of good arguments.
+            self.codes.append(int(result.get("rc", BAD_INPUT)))
             self.summary = str(result.get("msg", ""))
             self.outcomes += [Outcome.model_validate(o) for o in (result.get("outcomes") or {}).values()]
             if failed:
@@ -159,11 +162,9 @@ class _Seen:
 
     def finish(self, name: str, *, status: str, rc: int, check: bool) -> PlaybookRun:
         """Judge the run: what it said, and what its process said; of the two the worse."""
-        if self.ended and rc in range(UNKNOWN + 1):
-            code = rc
-        else:  # Ansible's own codes: before the job they mean bad input, afterwards nobody knows
-            code = UNKNOWN if self.started else BAD_INPUT
-        code = max([code, *self.codes])
+        # Ansible's own codes say little: before the job they mean bad input, afterwards nobody knows.
+        own = self.ended and rc in range(UNKNOWN + 1)
+        code = max([rc if own else UNKNOWN if self.started else BAD_INPUT, *self.codes])
         if code == GOOD and not self.outcomes:
             code = BAD_INPUT
         if code != GOOD and not self.outcomes and not self.errors:
@@ -212,9 +213,7 @@ def _private_folder() -> Iterator[Path]:
         yield private
     finally:
         shutil.rmtree(private, ignore_errors=True)
-        assert wiper.stdin is not None
-        wiper.stdin.close()
-        wiper.wait()
+        wiper.communicate()
 
 
 @contextmanager

@@ -382,7 +382,8 @@ class Bench:
     def push_by_hand(self, name: str, how: Callable[[Access, str, str], None], at_once: int) -> None:
         """Push the same files by a plain loop; then ask extranet what the loop left different."""
         campaign = self.campaign()
-        from migration.provision import choose_devices, intended_configs
+        from migration.moves import intended_configs
+        from migration.provision import choose_devices
 
         configs = intended_configs(campaign, choose_devices(campaign, None), frozenset())
         access = campaign.access
@@ -616,7 +617,7 @@ def verify_by_testinfra(
     paths.mkdir(mode=0o700, exist_ok=True)
     login, asking, number, good = 0.0, 0.0, 0, 0
     for station, checks in sample.items():
-        host = testinfra.get_host(f"ssh://{station}", ssh_config=str(config), controlpath=f"{paths}/%C")
+        host = testinfra.get_host(f"ssh://{station}", ssh_config=str(config), controlpath=f"{paths}/%%C")
         try:
             began = time.perf_counter()
             host.run("true")

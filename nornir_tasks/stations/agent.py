@@ -66,21 +66,18 @@ Key = tuple[Any, ...]
 
 
 class Probe:
-    """What one piece of work found: findings, a little raw data, and when it ended."""
+    """What one piece of work found: findings and a little raw data; `silence` is how a blocked try was turned away."""
 
     def __init__(self) -> None:
         self.findings: list[FindingData] = []
         self.raw: dict[str, Any] = {}
-        self.started = time.monotonic()
-        self.ended = time.time()
         self.connected = False
         self.silence = ""
 
-    def note(self, aspect: str, outcome: str, detail: str, since: float | None = None) -> bool:
-        """Add a finding; tell whether it passed."""
+    def note(self, aspect: str, outcome: str, detail: str, since: float | None = None) -> None:
+        """Add a finding; `since` is when its work began."""
         ms = None if since is None else round((time.monotonic() - since) * 1000, 1)
         self.findings.append({"aspect": aspect, "outcome": outcome, "detail": detail, "ms": ms})
-        return outcome == PASSED
 
 
 def family_of(check: dict[str, Any]) -> int:

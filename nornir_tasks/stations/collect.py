@@ -49,7 +49,7 @@ def measure(
     access: Access,
     *,
     hops: HopBook,
-    workers: int = 8,
+    workers: int = 16,
     on_station: OnStation | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> list[Result]:
@@ -68,7 +68,7 @@ def measure_until(
     *,
     hops: HopBook,
     until_s: float,
-    workers: int = 8,
+    workers: int = 16,
     on_station: OnStation | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> list[Result]:

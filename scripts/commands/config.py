@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, complain, console, print_json
 
 app = typer.Typer(no_args_is_help=True)
+MARKS = {"done": "[green]confirmed[/]", "undone": "[red]went back[/]", "failed": "[red]not known[/]"}
 
 Devices = Annotated[list[str] | None, typer.Argument(help="Devices or sites to take (default: every extranet router).")]
 
@@ -31,7 +32,8 @@ def render(
     """Write the whole intended configuration of each extranet router, one file a device."""
     from inventory.files import write_whole
     from migration.campaign import open_campaign
-    from migration.provision import choose_devices, intended_configs
+    from migration.moves import intended_configs
+    from migration.provision import choose_devices
 
     campaign = open_campaign(county)
     configs = intended_configs(campaign, choose_devices(campaign, devices))
@@ -75,7 +77,7 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
     """Push the intended configuration: checked on the device, rollback timer armed there, probed from the stations, confirmed.
 
     Cores first, then town by town; a town whose stations do not reach what they should goes back alone.
-    Exit 0 all confirmed, 1 something went back, 4 a device's outcome is not known.
+    Exit 0 all confirmed, 1 something went back, 3 refused by the gate, 4 a device's outcome is not known.
     """
     from migration.campaign import open_campaign
     from migration.provision import choose_devices, preview, provision
@@ -93,19 +95,21 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
             console().print(
                 f"{campaign.target}: would change {len(changed)} devices; nothing was changed - add --yes to push"
             )
+        for reason in found.verdict.reasons:
+            complain(f"push would be refused: {reason}")
         if found.unknown:
             raise typer.Exit(4)
-        return
+        raise typer.Exit(0 if found.verdict.allowed else 3)
     report = provision(campaign, chosen, say=progress.say, on_progress=progress.tick)
     if as_json:
         print_json(report.as_json())
     else:
         out = console()
         for domain in report.domains:
-            mark = "[green]confirmed[/]" if domain.ok else "[red]went back[/]"
+            mark = MARKS[domain.ending]
             out.print(f"{mark} {domain.name}: {len(domain.changed)} changed, {len(domain.unchanged)} as they were")
             for why in domain.reasons[:20]:
-                out.print(f"    {why}")
+                out.print(f"    {why}", markup=False)
             if len(domain.reasons) > 20:
                 out.print(f"    ... and {len(domain.reasons) - 20} more (--json lists all)")
     raise typer.Exit(report.exit_code)

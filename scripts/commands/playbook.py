@@ -62,4 +62,5 @@ def show_run(run: PlaybookRun) -> None:
             first = f" - {outcome.reasons[0]}" if outcome.reasons else ""
             out.print(f"[red]✗ {outcome.name}[/]: {escape(outcome.summary + first)}")
     mark = "[green]✓[/]" if run.exit_code == 0 else "[red]✗[/]"
-    out.print(f"{mark} {run.playbook}{' --check' if run.check else ''}: {escape(run.summary or run.status)}")
+    how = run.status if run.summary in run.errors else run.summary or run.status
+    out.print(f"{mark} {run.playbook}{' --check' if run.check else ''}: {escape(how)}")

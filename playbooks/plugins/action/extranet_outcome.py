@@ -4,6 +4,8 @@
     extranet_outcome:
       of: "{{ pushed }}"               # the registered result
       name: "{{ inventory_hostname }}" # whose outcome
+
+A name without an outcome fails: what is not known is not good.
 """
 
 from __future__ import annotations

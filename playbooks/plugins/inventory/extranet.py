@@ -77,7 +77,7 @@ def _variables(host: Host, access: Access | None) -> dict[str, str | int]:
     }
     if access is None or host.address is None:
         return out
-    known_hosts = f"UserKnownHostsFile=\"{access.known_hosts}\""
+    known_hosts = f'UserKnownHostsFile="{access.known_hosts}"'
     out |= {
         "ansible_host": host.address,
         "ansible_user": access.user,
