@@ -10,15 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inventory.model import Unit
+from inventory.model import Role, Unit
 from migration.campaign import Campaign, Say, silent
 from migration.gates import Verdict, judge_back, judge_cutover
 from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, measure_and_keep, no_progress, read_situation
-from migration.moves import Phases, bystander_checks, move_units, show_phases, unit_checks
+from migration.moves import (
+    Phases,
+    bystander_checks,
+    cut_over_units,
+    intended_configs,
+    move_units,
+    show_phases,
+    unit_checks,
+)
 from migration.proof import Reason, Situation
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitRecord, UnitState, devices_under
+from nornir_tasks.changes import Change
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ def cutover(
         return _judge(campaign, units)
     first = campaign.county.county_site.id
     with campaign_lock(campaign.folder, "cutover", campaign.clock):
+        before = cut_over_units(campaign)
         finish_interrupted(campaign, say=say)
         records = campaign.records()
         out = [_nothing_to_do(records[u.id], "cutover") for u in units if _is_cut_over(records[u.id])]
@@ -82,7 +92,45 @@ def cutover(
             out += reports
             if not all(r.ended is not None and r.ended.ok for r in reports):
                 break
+        _settle_cores(campaign, before, say, on_progress)
     return out
+
+
+def _phases(campaign: Campaign, group: Sequence[Unit]) -> Phases:
+    """Return what cuts a group over on its own routers. Cores belong to all towns, and towns go or come back alone."""
+    county = campaign.county
+    sites = {s for u in group for s in (u.site, county.town_of(u.site))}
+    cores = {d.id for d in county.devices if d.role is Role.CORE and d.site not in sites}
+    phases = move_units(campaign, group, UnitState.PROVISIONED, UnitState.CUT_OVER)
+    return tuple(tuple(c for c in phase if c.device not in cores) for phase in phases)
+
+
+def _settle_cores(campaign: Campaign, before: frozenset[str], say: Say, on_progress: OnProgress) -> None:
+    """Give the cores what follows from all of a network being cut over: nothing leads to its hub any more."""
+    county, after = campaign.county, cut_over_units(campaign)
+    moved = [county.unit_by_id[u] for u in sorted(after - before)]
+    cores = [d.id for d in county.devices if d.role is Role.CORE]
+    # What the county's own cutover changed on them, they have.
+    ran = intended_configs(campaign, cores, before | {u.id for u in moved if u.site == county.county_site.id})
+    new = intended_configs(campaign, cores, after)
+    changed = [d for d in cores if ran[d] != new[d]]
+    if not changed:
+        return
+    must = unit_checks(campaign, moved)
+    planes, proven = {u.plane for u in moved}, {c.id for c in must}
+    attempt = Attempt(
+        name="cores",
+        step=Step.PROVISION,
+        phases=(tuple(Change(device=d, mode="replace", config=new[d]) for d in changed),),
+        must=must,
+        watch=tuple(
+            c for c in campaign.matrix.checks if c.plane in planes and c.expect == "reach" and c.id not in proven
+        ),
+    )
+    say(f"· {', '.join(changed)}: what led to a hub that nobody needs any more goes")
+    ended = carry_out(campaign, [attempt], change_id=new_change_id(campaign, "cores"), say=say, on_progress=on_progress)
+    if not ended[0].ok:
+        say(f"! the units stay cut over; try the cores again with 'extranet config push {' '.join(changed)}'")
 
 
 def _is_cut_over(record: UnitRecord) -> bool:
@@ -102,7 +150,7 @@ def _judge(campaign: Campaign, units: Sequence[Unit]) -> list[UnitReport]:
         if _is_cut_over(record):
             out.append(_nothing_to_do(record, "cutover"))
             continue
-        phases = move_units(campaign, [unit], UnitState.PROVISIONED, UnitState.CUT_OVER)
+        phases = _phases(campaign, [unit])
         out.append(
             UnitReport(
                 unit=unit.id,
@@ -136,7 +184,7 @@ def _cut_over(
         Attempt(
             name=group[0].id if len(group) == 1 else campaign.county.town_of(group[0].site),
             step=Step.CUTOVER,
-            phases=move_units(campaign, group, UnitState.PROVISIONED, UnitState.CUT_OVER),
+            phases=_phases(campaign, group),
             must=unit_checks(campaign, group),
             watch=bystander_checks(campaign, group),
             units=tuple(u.id for u in group),

@@ -163,25 +163,26 @@ def tell(story: Story, *, full: bool) -> None:  # noqa: PLR0915 - a story is rea
     ):
         units = [u["unit"] for u in story.ask("status")["units"]]
         first = [u for u in units if u.endswith("@county")]
-        rest = [u for u in units if u not in first]
-        story.run("cutover", "finance-man@chengguan", "--yes", expect=3)
-        story.hold("a town before its county centre is refused", true=True)
+        one = "finance-man@chengguan"
+        rest = [u for u in units if u not in {*first, one}]
+        story.run("cutover", one, "--yes", expect=3)
+        states = {u["unit"]: u["state"] for u in story.ask("status")["units"]}
+        story.hold("a town before its county centre is refused, and nothing moved", true=states[one] == "provisioned")
         story.run("cutover", *first, "--yes")
-        out = story.ask("cutover", *rest, "--yes")
-        story.hold(
-            f"all {len(rest)} units of the towns and villages are cut over",
-            true=all(u["state"] == "cut_over" for u in out["units"]),
-        )
-    network = [u for u in units if u.startswith("finance-man@") and u not in first]
-    with story.chapter(
-        "Too early", "Somebody wants the old finance lines off at once. The gate wants proof and patience."
-    ):
-        story.run("retire", *network, "--yes", expect=3)
-        refused = story.ask("retire", network[0], expect=(3,))["units"][0]
+        story.run("cutover", one, "--yes")
+    with story.chapter("Too early", "Somebody wants that old line off at once. The gate wants proof and patience."):
+        story.run("retire", one, "--yes", expect=3)
+        refused = story.ask("retire", one, expect=(3,))["units"][0]
         story.hold(
             "the refusal names stations and services",
             true=any(r["station"] and r["service"] for r in refused["reasons"]),
         )
+    with story.chapter("The rest follows", "All other units, town by town, each town's together."):
+        out = story.ask("cutover", *rest, "--yes")
+        story.hold(
+            f"all {len(rest)} other units are cut over", true=all(u["state"] == "cut_over" for u in out["units"])
+        )
+    network = [u for u in units if u.startswith("finance-man@") and u not in first]
     with story.chapter(
         "Broken on purpose", "A filter breaks one window's payments at a town centre. Ping would not notice."
     ):
@@ -194,7 +195,8 @@ def tell(story: Story, *, full: bool) -> None:  # noqa: PLR0915 - a story is rea
             true={r["station"] for r in bad} == {station},
         )
         story.run("retire", network[1], "--yes", expect=3)
-        story.hold("the gate holds for that unit", true=True)
+        states = {u["unit"]: u["state"] for u in story.ask("status")["units"]}
+        story.hold("the gate holds: the line is still there", true=states[network[1]] == "cut_over")
     with story.chapter(
         "Mended", "The filter goes; every station reaches every service over the extranet, and nothing it must not."
     ):
