@@ -31,7 +31,8 @@ _POWER_OFF = f"""\
 kill -9 -1
 for f in /run/* /run/.[!.]*; do
   case $f in
-    {NETNS_DIR}|/run/extranet|/run/sshd|/run/lock) ;;
+    {NETNS_DIR}|/run/sshd|/run/lock) ;;
+    /run/extranet) find $f -mindepth 1 -maxdepth 1 ! -name bin -exec rm -rf {{}} + ;;
     /run/frr) rm -rf /run/frr/* ;;
     *) rm -rf "$f" ;;
   esac

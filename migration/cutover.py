@@ -18,7 +18,6 @@ from migration.measuring import OnProgress, measure_and_keep, no_progress, read_
 from migration.moves import (
     Phases,
     bystander_checks,
-    cut_over_units,
     intended_configs,
     move_units,
     show_phases,
@@ -27,6 +26,7 @@ from migration.moves import (
 from migration.proof import Reason, Situation
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitRecord, UnitState, devices_under
+from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change
 
 
@@ -77,10 +77,9 @@ def cutover(
     where one refuses, or the county's units go back, the rest is not tried and has no report.
     """
     if not apply:
-        return _judge(campaign, units)
+        return _judge(campaign, units, say)
     first = campaign.county.county_site.id
     with campaign_lock(campaign.folder, "cutover", campaign.clock):
-        before = cut_over_units(campaign)
         finish_interrupted(campaign, say=say)
         records = campaign.records()
         out = [_nothing_to_do(records[u.id], "cutover") for u in units if _is_cut_over(records[u.id])]
@@ -92,7 +91,7 @@ def cutover(
             out += reports
             if not all(r.ended is not None and r.ended.ok for r in reports):
                 break
-        _settle_cores(campaign, before, say, on_progress)
+        _settle_cores(campaign, units, say, on_progress)
     return out
 
 
@@ -105,15 +104,20 @@ def _phases(campaign: Campaign, group: Sequence[Unit]) -> Phases:
     return tuple(tuple(c for c in phase if c.device not in cores) for phase in phases)
 
 
-def _settle_cores(campaign: Campaign, before: frozenset[str], say: Say, on_progress: OnProgress) -> None:
-    """Give the cores what follows from all of a network being cut over: nothing leads to its hub any more."""
-    county, after = campaign.county, cut_over_units(campaign)
-    moved = [county.unit_by_id[u] for u in sorted(after - before)]
-    cores = [d.id for d in county.devices if d.role is Role.CORE]
-    # What the county's own cutover changed on them, they have.
-    ran = intended_configs(campaign, cores, before | {u.id for u in moved if u.site == county.county_site.id})
-    new = intended_configs(campaign, cores, after)
-    changed = [d for d in cores if ran[d] != new[d]]
+def _settle_cores(campaign: Campaign, units: Sequence[Unit], say: Say, on_progress: OnProgress) -> None:
+    """Give the cores what follows from all of a network being cut over: nothing leads to its hub any more.
+
+    Asks the cores themselves, so that a run that was interrupted before this is finished by the next.
+    """
+    county, records = campaign.county, campaign.records()
+    left = {u.network for u in county.units if not _is_cut_over(records[u.id])}
+    moved = [u for u in units if u.network not in left]
+    if not moved:
+        return
+    configs = intended_configs(campaign, [d.id for d in county.devices if d.role is Role.CORE])
+    changes = [Change(device=d, mode="replace", config=text) for d, text in configs.items()]
+    found = wire.compare(campaign.nornir, changes)
+    changed = [c for c in changes if found[c.device].value]
     if not changed:
         return
     must = unit_checks(campaign, moved)
@@ -121,16 +125,17 @@ def _settle_cores(campaign: Campaign, before: frozenset[str], say: Say, on_progr
     attempt = Attempt(
         name="cores",
         step=Step.PROVISION,
-        phases=(tuple(Change(device=d, mode="replace", config=new[d]) for d in changed),),
+        phases=(tuple(changed),),
         must=must,
         watch=tuple(
             c for c in campaign.matrix.checks if c.plane in planes and c.expect == "reach" and c.id not in proven
         ),
     )
-    say(f"· {', '.join(changed)}: what led to a hub that nobody needs any more goes")
+    names = [c.device for c in changed]
+    say(f"· {', '.join(names)}: what led to a hub that nobody needs any more goes")
     ended = carry_out(campaign, [attempt], change_id=new_change_id(campaign, "cores"), say=say, on_progress=on_progress)
     if not ended[0].ok:
-        say(f"! the units stay cut over; try the cores again with 'extranet config push {' '.join(changed)}'")
+        say(f"! the units stay cut over; try the cores again with 'extranet config push {' '.join(names)}'")
 
 
 def _is_cut_over(record: UnitRecord) -> bool:
@@ -142,8 +147,8 @@ def _nothing_to_do(record: UnitRecord, gate: str) -> UnitReport:
     return UnitReport(unit=record.unit, verdict=verdict, changes={}, state=record.state.value)
 
 
-def _judge(campaign: Campaign, units: Sequence[Unit]) -> list[UnitReport]:
-    situation = read_situation(campaign, {d for u in units for d in devices_under(campaign.county, u)})
+def _judge(campaign: Campaign, units: Sequence[Unit], say: Say) -> list[UnitReport]:
+    situation = read_situation(campaign, {d for u in units for d in devices_under(campaign.county, u)}, say=say)
     out = []
     for unit in units:
         record = situation.record(unit.id)
@@ -174,7 +179,7 @@ def _cut_over(
         provided = [c for c in unit_checks(campaign, ready) if c.unit is None]
         say(f"· {len(ready)} units: {len(provided)} checks of what is already provided")
         measure_and_keep(campaign, provided, units=[u.id for u in ready], on_progress=on_progress)
-    reports = {r.unit: r for r in _judge(campaign, units)}
+    reports = {r.unit: r for r in _judge(campaign, units, say)}
     for report in reports.values():
         record_verdict(campaign, report.verdict)
     refused = [r for r in reports.values() if not r.verdict.allowed]

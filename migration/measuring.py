@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from inventory.model import EXTRANET, County, Role
-from migration.campaign import Campaign
+from migration.campaign import Campaign, Say, silent
 from migration.events import Kind
 from migration.evidence import Bound, Evidence, collect_evidence, inventory_digest, make_evidence, write_evidence
 from migration.proof import Situation
@@ -41,9 +41,12 @@ def devices_under_checks(county: County, checks: Iterable[Check]) -> list[str]:
     return sorted(d.id for d in county.devices if d.network == EXTRANET and (d.role is Role.CORE or d.site in sites))
 
 
-def read_bound(campaign: Campaign, devices: Iterable[str]) -> Bound:
+def read_bound(campaign: Campaign, devices: Iterable[str], *, say: Say = silent) -> Bound:
     """Return the digests of now. A device that does not answer is left out, so whatever depends on it is refused."""
     found = read_configs(campaign.nornir, sorted(devices))
+    for out in found.values():
+        if not out.ok:
+            say(f"! {out.error}")
     return Bound(
         inventory=inventory_digest(campaign.county),
         plan=campaign.plan.digest,
@@ -109,7 +112,9 @@ def keep(
     return evidence
 
 
-def read_situation(campaign: Campaign, devices: Iterable[str] = (), *, current: Bound | None = None) -> Situation:
+def read_situation(
+    campaign: Campaign, devices: Iterable[str] = (), *, current: Bound | None = None, say: Say = silent
+) -> Situation:
     """Gather everything the gates decide from; asks `devices` what they run now, unless `current` says it."""
     events = campaign.events()
     now = campaign.clock.now()
@@ -120,7 +125,7 @@ def read_situation(campaign: Campaign, devices: Iterable[str] = (), *, current: 
         evidence=collect_evidence(campaign.folder, events, since=since),
         records=fold(events, campaign.county),
         changes=last_changes(events),
-        current=current or read_bound(campaign, devices),
+        current=current or read_bound(campaign, devices, say=say),
         now=now,
         policy=campaign.county.policy,
     )

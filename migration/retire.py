@@ -49,10 +49,10 @@ def users_of(campaign: Campaign, unit: Unit) -> list[Unit]:
     return list(dict.fromkeys((unit, *units_behind(campaign.county, unit), *units_served(campaign.county, unit))))
 
 
-def judge(campaign: Campaign, units: Sequence[Unit]) -> tuple[Situation, dict[str, Verdict]]:
+def judge(campaign: Campaign, units: Sequence[Unit], *, say: Say = silent) -> tuple[Situation, dict[str, Verdict]]:
     """Ask the gate of each unit's next stage of retirement, all in one situation."""
     devices = {d for unit in units for u in users_of(campaign, unit) for d in devices_under(campaign.county, u)}
-    situation = read_situation(campaign, devices)
+    situation = read_situation(campaign, devices, say=say)
     out = {}
     for unit in units:
         plan = STAGES.get(situation.record(unit.id).state)
@@ -86,7 +86,7 @@ def retire(
     has no report. With `wait`, the soak and the hold are waited for when they are all that is missing.
     """
     if not apply:
-        return _preview(campaign, units, UnitState(until))
+        return _preview(campaign, units, UnitState(until), say)
     out: list[UnitReport] = []
     with campaign_lock(campaign.folder, "retire", campaign.clock):
         finish_interrupted(campaign, say=say)
@@ -100,10 +100,10 @@ def retire(
     return out
 
 
-def _preview(campaign: Campaign, units: Sequence[Unit], until: UnitState) -> list[UnitReport]:
+def _preview(campaign: Campaign, units: Sequence[Unit], until: UnitState, say: Say) -> list[UnitReport]:
     records = campaign.records()
     asked = [u for u in units if not records[u.id].state.reached(until)]
-    verdicts = judge(campaign, asked)[1] if asked else {}
+    verdicts = judge(campaign, asked, say=say)[1] if asked else {}
     out = []
     for unit in units:
         state = records[unit.id].state
@@ -137,7 +137,7 @@ class _Retirement:
             least = self._least_advanced()
             if not least:
                 return self._reports({})
-            situation, verdicts = judge(self.campaign, least)
+            situation, verdicts = judge(self.campaign, least, say=self.say)
             if self.wait and self._wait_out(situation, verdicts):
                 continue
             for verdict in verdicts.values():

@@ -315,9 +315,12 @@ class _Run:
         if must:
             self.say(f"· prove: {len(must)} checks from {len({c.station for c in must.values()})} stations")
         results = {r.check.id: r for r in self._measure(list(must.values()), self.timers.converge_s)}
-        watch = {c.id: c for a in live for c in a.watch if c.id in baseline and c.id not in must}
+        # What has failed already goes back without asking the bystanders as well.
+        passed = {r.check.id for r in results.values() if r.outcome is Outcome.PASSED}
+        sound = [a for a in live if all(c.id in passed for c in a.must)]
+        watch = {c.id: c for a in sound for c in a.watch if c.id in baseline and c.id not in must}
         broken = self._find_broken(list(watch.values()), baseline)
-        broken |= self._find_broken([c for a in live for c in a.must_work], {})
+        broken |= self._find_broken([c for a in sound for c in a.must_work], {})
         devices = {*devices_under_checks(self.campaign.county, must.values()), *(d for a in live for d in a.devices)}
         bound = read_bound(self.campaign, devices)
         self.holding = {d: bound.configs[d] for a in live for d in self.ended[a.name].changed if d in bound.configs}
@@ -462,9 +465,20 @@ class _Run:
                 self.ended[attempt.name].reasons += [f"not confirmed: {why}" for why in bad]
                 if bad:
                     kept.remove(attempt)
-        for attempt in kept:
-            digests = {d: self.holding[d] for d in self.ended[attempt.name].changed}
-            self._close(attempt, "done", digests, "")
+        # A router whose daemons restarted meanwhile confirms as well, but runs what it had saved before the change.
+        digests = _read_digests(self.campaign, [d for a in kept for d in self.ended[a.name].changed])
+        for attempt in list(kept):
+            changed = self.ended[attempt.name].changed
+            bad = [
+                f"{d}: confirmed, but runs other than what was proven"
+                for d in changed
+                if digests.get(d) != self.holding[d]
+            ]
+            self.ended[attempt.name].reasons += bad
+            if bad:
+                kept.remove(attempt)
+            else:
+                self._close(attempt, "done", {d: digests[d] for d in changed}, "")
         return kept
 
     # --- going back ---
@@ -686,12 +700,12 @@ def _finish(campaign: Campaign, event: Event, verdict: Mapping[str, Any]) -> Fin
 def _confirm_rest(campaign: Campaign, kept: Mapping[str, str], change_id: str) -> tuple[list[str], list[str]]:
     """Confirm what was meant to be kept; return what has gone back, and who cannot be asked."""
     out = _confirm_patiently(campaign, list(kept), change_id)
-    gone = [d for d in kept if d in out and out[d].kind == "NotPendingError"]
-    # A device that was switched off and on since its confirm knows nothing of it, but runs what it kept.
-    digests = _read_digests(campaign, gone)
-    bad = [d for d in gone if digests.get(d) != kept[d]]
-    deaf = [_why_not(out, d) for d in kept if d not in gone and (d not in out or not out[d].ok)]
-    return bad, deaf
+    answered = [d for d in kept if d in out and (out[d].ok or out[d].kind == "NotPendingError")]
+    deaf = [_why_not(out, d) for d in kept if d not in answered]
+    # What it runs decides: switched off and on since, it may know of no confirm, or have confirmed what it had before.
+    digests = _read_digests(campaign, answered)
+    deaf += [f"{d}: does not answer" for d in answered if d not in digests]
+    return [d for d in digests if digests[d] != kept[d]], deaf
 
 
 # --- interrupts ---

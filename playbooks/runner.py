@@ -101,8 +101,9 @@ def run_playbook(
             # Seen upstream after a run that had ended well (ansible-runner 1343): so nothing is known.
             what = f"ansible-runner stopped ({type(error).__name__}) - the outcome is not known"
             raise InterruptedRunError(f"{what}; run 'extranet verify', then the same command again") from error
-    if done.status == "canceled":
+    if seen.started and not seen.ended:
         _wait_for_way_back(county)
+    if done.status == "canceled":
         raise InterruptedRunError(
             "interrupted - unconfirmed changes go back, at the latest by the devices' own timers; the same command resumes"
         )
@@ -168,7 +169,12 @@ class _Seen:
         if code == GOOD and not self.outcomes:
             code = BAD_INPUT
         if code != GOOD and not self.outcomes and not self.errors:
-            self.errors.append("nothing was done - Ansible's own output says why")
+            if self.started:
+                self.errors.append(
+                    "ansible-playbook ended before its job did - the outcome is not known; the same command resumes"
+                )
+            else:
+                self.errors.append("nothing was done - Ansible's own output says why")
         return PlaybookRun(
             playbook=name,
             check=check,

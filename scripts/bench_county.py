@@ -54,6 +54,7 @@ QUIET_SHARE, QUIET_S = 0.10, 3
 _EXTRANET = str(Path(sys.executable).with_name("extranet"))
 _APPLYING = re.compile(r"\d+/\d+ commit, ")
 _ALL_CHECKED = re.compile(r"(\d+)/\1 check, ")
+_ALL_ANSWERED = re.compile(r"(\d+)/\1 stations answered")
 T = TypeVar("T")
 
 
@@ -426,15 +427,19 @@ def push_phases(lines: Sequence[tuple[float, str]], seconds: float) -> dict[str,
     """Return seconds by phase from a push's progress lines, each with its moment; phases of the same name are added."""
     marks: list[tuple[float, str]] = [(0.0, "start")]
     for at, line in lines:
-        text = line.strip()
+        text, now = line.strip(), marks[-1][1]
         if text.startswith("· before"):
             marks.append((at, "what works today"))
-        elif text.startswith("· change"):
-            marks.append((at, "check"))
-        elif marks[-1][1] == "check" and (_APPLYING.match(text) or _ALL_CHECKED.match(text)):
-            marks.append((at, "arm and apply"))
         elif text.startswith("· prove"):
-            marks.append((at, "prove and confirm"))
+            marks.append((at, "prove"))
+        elif _ALL_ANSWERED.match(text) and now == "what works today":
+            marks.append((at, "check"))
+        elif _ALL_ANSWERED.match(text) and now == "prove":
+            marks.append((at, "record and confirm"))
+        elif _ALL_ANSWERED.match(text) and now == "record and confirm":
+            marks[-1] = (at, now)  # it was still proving
+        elif now == "check" and (_APPLYING.match(text) or _ALL_CHECKED.match(text)):
+            marks.append((at, "arm and apply"))
     out: dict[str, float] = {}
     for (at, name), (until, _) in zip(marks, [*marks[1:], (seconds, "")], strict=True):
         out[name] = out.get(name, 0.0) + until - at

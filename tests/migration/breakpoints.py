@@ -1,13 +1,16 @@
-"""Run an `extranet` command that is stopped at a chosen moment: what bad luck looks like, without luck.
+"""Run an `extranet` command to which something happens at a chosen moment: bad luck without luck.
 
     python -m tests.migration.breakpoints SIGKILL before migration.steps:wire.confirm 1 -- cutover UNIT --yes
+    python -m tests.migration.breakpoints 'extranet lab fault stop core1' after migration.steps:measure_until 1 -- ...
 
-A moment is before or after the n-th call of a function, named as its callers see it.
+A moment is before or after the n-th call of a function, named as its callers see it; what happens is a signal to the
+command itself, or a shell command.
 """
 
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,8 +21,8 @@ from typing import Any
 HELD_S = 90.0
 
 
-def stop_at(how: str, when: str, where: str, call: int) -> None:
-    """Replace a function by one that sends this process a signal around its n-th call."""
+def break_at(what: str, when: str, where: str, call: int) -> None:
+    """Replace a function by one around whose n-th call something happens."""
     module_name, _, path = where.partition(":")
     holder: Any = importlib.import_module(module_name)
     *outer, name = path.split(".")
@@ -29,13 +32,16 @@ def stop_at(how: str, when: str, where: str, call: int) -> None:
     counting, calls = Lock(), 0
 
     def strike() -> None:
-        number = signal.Signals[how]
+        if what not in signal.Signals.__members__:
+            subprocess.run(what, shell=True, check=True, stdout=sys.stderr)
+            return
+        number = signal.Signals[what]
         os.kill(os.getpid(), number)
         if number is signal.SIGKILL:
             time.sleep(HELD_S)
 
     @wraps(original)
-    def stopped(*args: Any, **kwargs: Any) -> Any:
+    def broken(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         with counting:
             calls += 1
@@ -47,12 +53,12 @@ def stop_at(how: str, when: str, where: str, call: int) -> None:
             strike()
         return found
 
-    setattr(holder, name, stopped)
+    setattr(holder, name, broken)
 
 
 if __name__ == "__main__":
-    how, when, where, call, _, *arguments = sys.argv[1:]
-    stop_at(how, when, where, int(call))
+    what, when, where, call, _, *arguments = sys.argv[1:]
+    break_at(what, when, where, int(call))
     sys.argv = ["extranet", *arguments]
     from scripts.main import app
 

@@ -29,7 +29,7 @@ from ansible.utils.display import Display
 
 from inventory.errors import ExtranetError
 from playbooks.jobs import UNKNOWN, JobError, as_data, make_job, run_job
-from playbooks.lifeline import end_with_parent, interruptible
+from playbooks.lifeline import interruptible
 
 EVERY_S = 5.0
 """How often progress is told."""
@@ -67,7 +67,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the job; `failed` follows the suite's exit codes, given as `rc`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        end_with_parent()
         with interruptible():
             try:
                 return result | self._do(task_vars or {})

@@ -9,6 +9,7 @@ code of their jobs. Other plays are left alone.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core ships 
         self._play = ""
         runner = os.environ.get("EXTRANET_RUNNER", "")
         if runner.isdecimal():
-            end_with_parent(int(runner))
+            end_with_parent(signal.SIGTERM, int(runner))
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Refuse a limit that names nobody, which Ansible would take for no limit."""
         self._codes, self._waiting = [], {}
+        # Ansible passes SIGTERM on and then dies of it, so that a job would be told twice; its death alone tells it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         subset = context.CLIARGS.get("subset")
         ours = any(_holds_job(play) for play in playbook.get_plays())
         if ours and subset is not None and not _limit_names(subset):
