@@ -157,7 +157,8 @@ class Campaign:
                 return meant
         if wanted in map(plain_name, whole):
             raise OutOfReachError(kind, name, self.scope)
-        raise UnknownNameError(kind, name, names)
+        unknown = UnknownNameError(kind, name, names)
+        raise unknown if unknown.near else UnknownNameError(kind, name, set(names.values()))
 
     def find_unit(self, name: str) -> Unit:
         """Return the unit a person named (`network@site`, either part also by its Chinese name)."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from inventory.model import Role, Unit
 from migration.campaign import Campaign, Say, silent
+from migration.evidence import Evidence
 from migration.gates import Verdict, judge_back, judge_cutover
 from migration.ledger import campaign_lock
-from migration.measuring import OnProgress, measure_and_keep, no_progress, read_situation
+from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import (
     Phases,
     bystander_checks,
@@ -77,7 +78,7 @@ def cutover(
     where one refuses, or the county's units go back, the rest is not tried and has no report.
     """
     if not apply:
-        return _judge(campaign, units, say)
+        return _judge(campaign, units, _measure_provided(campaign, units, say, on_progress), say)
     first = campaign.county.county_site.id
     with campaign_lock(campaign.folder, "cutover", campaign.clock):
         finish_interrupted(campaign, say=say)
@@ -147,8 +148,23 @@ def _nothing_to_do(record: UnitRecord, gate: str) -> UnitReport:
     return UnitReport(unit=record.unit, verdict=verdict, changes={}, state=record.state.value)
 
 
-def _judge(campaign: Campaign, units: Sequence[Unit], say: Say) -> list[UnitReport]:
+def _measure_provided(
+    campaign: Campaign, units: Sequence[Unit], say: Say, on_progress: OnProgress
+) -> tuple[Evidence, ...]:
+    """Measure what provisioning gave to units that are ready; the gate takes it like any other evidence."""
+    records = campaign.records()
+    ready = [u for u in units if records[u.id].state in {UnitState.PROVISIONED, UnitState.PROVEN}]
+    provided = [c for c in unit_checks(campaign, ready) if c.unit is None]
+    if not provided:
+        return ()
+    say(f"· {len(ready)} units: {len(provided)} checks of what is already provided")
+    return (measure_now(campaign, provided, units=[u.id for u in ready], on_progress=on_progress)[1],)
+
+
+def _judge(campaign: Campaign, units: Sequence[Unit], fresh: tuple[Evidence, ...], say: Say) -> list[UnitReport]:
+    """Ask the gate of each unit; `fresh` is evidence that is not in the ledger."""
     situation = read_situation(campaign, {d for u in units for d in devices_under(campaign.county, u)}, say=say)
+    situation = replace(situation, evidence=(*situation.evidence, *fresh))
     out = []
     for unit in units:
         record = situation.record(unit.id)
@@ -172,14 +188,9 @@ def _cut_over(
 ) -> list[UnitReport]:
     """Cut one wave over; when a gate refuses, only what it refused is reported."""
     units = [u for group in wave for u in group]
-    records = campaign.records()
-    ready = [u for u in units if records[u.id].state in {UnitState.PROVISIONED, UnitState.PROVEN}]
-    if ready:
-        # Fresh proof of what provisioning gave; the gate reads it from the ledger like any other evidence.
-        provided = [c for c in unit_checks(campaign, ready) if c.unit is None]
-        say(f"· {len(ready)} units: {len(provided)} checks of what is already provided")
-        measure_and_keep(campaign, provided, units=[u.id for u in ready], on_progress=on_progress)
-    reports = {r.unit: r for r in _judge(campaign, units, say)}
+    for evidence in _measure_provided(campaign, units, say, on_progress):
+        keep(campaign, evidence)
+    reports = {r.unit: r for r in _judge(campaign, units, (), say)}
     for report in reports.values():
         record_verdict(campaign, report.verdict)
     refused = [r for r in reports.values() if not r.verdict.allowed]

@@ -54,14 +54,10 @@ def read_bound(campaign: Campaign, devices: Iterable[str], *, say: Say = silent)
     )
 
 
-def measure_and_keep(
-    campaign: Campaign,
-    checks: Sequence[Check],
-    *,
-    units: Iterable[str] = (),
-    on_progress: OnProgress = no_progress,
+def measure_now(
+    campaign: Campaign, checks: Sequence[Check], *, units: Iterable[str] = (), on_progress: OnProgress = no_progress
 ) -> tuple[list[Result], Evidence]:
-    """Run checks from their stations, record the results as evidence in the ledger, and return both."""
+    """Run checks from their stations; return the results, also as evidence of now, of which nothing is recorded yet."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bound") as pool:
         began = campaign.clock.now().timestamp()
         reading = pool.submit(read_bound, campaign, devices_under_checks(campaign.county, checks))
@@ -73,7 +69,7 @@ def measure_and_keep(
             on_station=count_stations(checks, on_progress),
         )
         bound = reading.result()
-    return results, keep(campaign, results, bound=bound, began=began, units=units)
+    return results, bind(campaign, results, bound=bound, began=began, units=units)
 
 
 def count_stations(checks: Iterable[Check], on_progress: OnProgress) -> OnStation:
@@ -88,7 +84,7 @@ def count_stations(checks: Iterable[Check], on_progress: OnProgress) -> OnStatio
     return on_station
 
 
-def keep(
+def bind(
     campaign: Campaign,
     results: Sequence[Result],
     *,
@@ -97,8 +93,8 @@ def keep(
     units: Iterable[str] = (),
     withheld: Iterable[str] = (),
 ) -> Evidence:
-    """Write results as an evidence file and its event."""
-    evidence = make_evidence(
+    """Make evidence of results that were measured since `began`."""
+    return make_evidence(
         results,
         run=secrets.token_hex(6),
         bound=bound,
@@ -107,6 +103,10 @@ def keep(
         units=units,
         withheld=withheld,
     )
+
+
+def keep(campaign: Campaign, evidence: Evidence) -> Evidence:
+    """Write evidence as its file and its event in the ledger."""
     write_evidence(campaign.folder, evidence)
     campaign.ledger.append(Kind.EVIDENCE, f"evidence/{evidence.digest}", evidence.body())
     return evidence

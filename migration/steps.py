@@ -31,6 +31,7 @@ from migration.ledger import LedgerError
 from migration.measuring import (
     OnProgress,
     answering,
+    bind,
     count_stations,
     devices_under_checks,
     keep,
@@ -325,7 +326,7 @@ class _Run:
         bound = read_bound(self.campaign, devices)
         self.holding = {d: bound.configs[d] for a in live for d in self.ended[a.name].changed if d in bound.configs}
         if results:
-            evidence = keep(
+            evidence = bind(
                 self.campaign,
                 list(results.values()),
                 bound=bound,
@@ -333,6 +334,7 @@ class _Run:
                 units={u for a in live for u in a.units},
                 withheld={u for a in live for u in a.withheld},
             )
+            keep(self.campaign, evidence)
             for attempt in live:
                 self.ended[attempt.name].evidence = evidence.digest
         for attempt in live:

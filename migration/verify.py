@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from migration.campaign import Campaign, Say, silent
-from migration.measuring import OnProgress, choose_stations, measure_and_keep, no_progress
+from migration.measuring import OnProgress, choose_stations, keep, measure_now, no_progress
 from nornir_tasks.stations.model import Outcome, Result
 
 
@@ -83,7 +83,8 @@ def verify(
         f"· verify {campaign.target} ({campaign.scope}): {len(checks)} checks from {len({c.station for c in checks})} stations"
     )
     before = campaign.clock.now()
-    results, evidence = measure_and_keep(campaign, checks, on_progress=on_progress)
+    results, evidence = measure_now(campaign, checks, on_progress=on_progress)
+    keep(campaign, evidence)
     seconds = (campaign.clock.now() - before).total_seconds()
     return VerifyReport(
         target=campaign.target, scope=campaign.scope, results=tuple(results), digest=evidence.digest, seconds=seconds

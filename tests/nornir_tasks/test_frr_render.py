@@ -173,7 +173,8 @@ def test_backends_differ_in_hardware_only(backend: str) -> None:
     text = render_device(COUNTY, TOPOLOGY, PLAN, "core1", frozenset(), backend)  # type: ignore[arg-type]
     assert ("netns /run/netns/" in text) == (backend == "netns")
     assert ("interface lo vrf public" in text) == (backend == "netns")
-    assert ("interface public vrf public" in text) == (backend == "device")
+    assert ("\ninterface public\n" in text) == (backend == "device")
+    assert (" vrf public\n" in text.replace("router bgp 4200041000 vrf public", "")) == (backend == "netns")
 
 
 def test_unknown_devices_are_named() -> None:

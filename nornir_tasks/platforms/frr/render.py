@@ -109,7 +109,9 @@ class _Renderer:
             *(f"ipv6 address {a}" for a in six),
             *more,
         ]
-        self.config.add((f"interface {end.interface} vrf {end.vrf}",), *lines)
+        # With VRF devices the kernel says which VRF an interface is in, and FRR 8.4 prints it without.
+        where = f" vrf {end.vrf}" if self.backend == "netns" else ""
+        self.config.add((f"interface {end.interface}{where}",), *lines)
 
     def _add_lan(self, lan: Lan) -> None:
         four = [str(a) for a in [self.plan.gateway4(lan.site, lan.plane)] if a]
