@@ -19,6 +19,10 @@ EXTRANET = "extranet"
 """The `network` of circuits and devices that belong to the extranet itself."""
 
 
+PLATFORM_NAMES = ("frr",)
+"""Platforms that devices.csv may name: those with a folder under nornir_tasks/platforms/ (a test holds them equal)."""
+
+
 class Model(BaseModel):
     """Frozen and strict base of every value in the suite."""
 

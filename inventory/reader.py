@@ -22,6 +22,7 @@ from inventory import tables
 from inventory.errors import InputProblemsError, Problem
 from inventory.model import (
     EXTRANET,
+    PLATFORM_NAMES,
     Circuit,
     County,
     Device,
@@ -81,7 +82,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         C(name="site", chinese="站点", parse=tables.read_ident),
         C(name="role", chinese="角色", parse=tables.read_choice(*(r.value for r in Role))),
         C(name="network", chinese="网络", parse=tables.read_ident),
-        C(name="platform", chinese="平台", parse=tables.read_ident),
+        C(name="platform", chinese="平台", parse=tables.read_choice(*PLATFORM_NAMES)),
         C(name="asn", chinese="自治域号", parse=tables.read_int(1, 4_294_967_294), required=False),
         C(name="management", chinese="管理地址", parse=tables.read_address, required=False),
     ),
@@ -147,7 +148,7 @@ def load_county(folder: Path) -> County:
     county = reader.read()
     if reader.problems or county is None:
         raise InputProblemsError(
-            sorted(set(reader.problems), key=lambda p: (p.file, p.sheet or "", p.row or 0, p.column or ""))
+            sorted(set(reader.problems), key=lambda p: (p.file, p.sheet or "", p.row or 0, p.column or "", p.what))
         )
     return county
 
@@ -191,6 +192,7 @@ class _Reader:
         self.folder = folder
         self.problems: list[Problem] = []
         self.sources: dict[str, tables.TableSource] = {}
+        self.unreadable: set[str] = set(COLUMNS)
         self.refused: tuple[RefusedNetwork, ...] = ()
 
     def read(self) -> County | None:
@@ -268,7 +270,10 @@ class _Reader:
         if source is None:
             return []
         self.sources[name] = source
+        self.unreadable.discard(name)
         rows = tables.parse_table(source, COLUMNS[name], self.problems)
+        if not rows and source.rows:
+            self.unreadable.add(name)
         first = COLUMNS[name][0].name
         seen: dict[str, int] = {}
         for row in rows:
@@ -319,6 +324,8 @@ class _Reader:
         )
 
     def _refer(self, table: str, row: Row, column: str, known: Iterable[str], kind: str) -> bool:
+        if kind in {"site", "device", "circuit", "server", "network"} and f"{kind}s" in self.unreadable:
+            return True  # what is wrong there is said there; guessing here would damage a correct table
         value = row.values[column]
         if value is None:
             return True
@@ -476,7 +483,8 @@ class _Reader:
         servers = self._ids("servers")
         for row in rows["services"]:
             self._refer("services", row, "server", servers, "server")
-            self._refer("services", row, "needed_by", kinds, "site class, station kind or station")
+            if "stations" not in self.unreadable:
+                self._refer("services", row, "needed_by", kinds, "site class, station kind or station")
             self._refer("services", row, "families", {f.value for f in Family}, "address family")
             if row.values["dns_name"] and names[row.values["dns_name"]] > 1:
                 self._at(
@@ -551,6 +559,11 @@ class _Reader:
                     f"expected an extranet router at {row.values['id']}, found none in devices",
                     "add one to devices",
                 )
+        served = {r.values["site"] for r in rows["stations"]}
+        for row in rows["sites"] if "stations" not in self.unreadable else ():
+            if row.values["id"] and row.values["id"] not in served:
+                what = f"expected a station at {row.values['id']}, found none: nothing would ever be measured there"
+                self._at("sites", row, "id", what, "add one to stations")
         if {r.values["circuit"] for r in rows["circuits"]} != self._ids("circuits"):
             return
         for row in rows["devices"]:

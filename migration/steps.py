@@ -169,6 +169,8 @@ class _Run:
         """What each changed device runs under its timer."""
         self.kept: list[Attempt] = []
         """Attempts whose devices are told to keep the change."""
+        self.confirmed: set[str] = set()
+        """Attempts whose devices were all seen to have kept it."""
 
     def key(self, attempt: Attempt) -> str:
         return f"{self.change_id}/{attempt.name}"
@@ -479,8 +481,9 @@ class _Run:
             self.ended[attempt.name].reasons += bad
             if bad:
                 kept.remove(attempt)
-            else:
-                self._close(attempt, "done", {d: digests[d] for d in changed}, "")
+        self.confirmed = {a.name for a in kept}
+        for attempt in kept:
+            self._close(attempt, "done", {d: digests[d] for d in self.ended[attempt.name].changed}, "")
         return kept
 
     # --- going back ---
@@ -527,7 +530,9 @@ class _Run:
 
     def abandon(self, error: BaseException) -> None:
         """Something stopped us: bring back what is not yet decided, and say so in the ledger if it still takes it."""
-        left = [a for a in self.attempts if a.name in self.opened - self.closed]
+        for name in self.confirmed - self.closed:
+            self.say(f"! {name}: kept, but not recorded; the next command asks the devices and does it")
+        left = [a for a in self.attempts if a.name in self.opened - self.closed - self.confirmed]
         for attempt in left:
             self.ended[attempt.name].reasons.insert(0, f"interrupted: {str(error) or type(error).__name__}")
         for attempt in left:
@@ -648,7 +653,7 @@ def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Finishe
             say(f"! {event.key}: was interrupted - asking {len(event.body['devices'])} devices")
             with _undivided():
                 found = _finish(campaign, event, verdicts.get(f"{event.key}/verdict", {}))
-            say(f"  {event.key}: {found.ending} - {found.reason}")
+            say(f"  {'still open' if found.open else found.ending} - {found.reason}")
             out.append(found)
     return out
 

@@ -80,7 +80,7 @@ class Machine(Model):
 
 
 class Measurement(Model):
-    """One thing measured. `seconds` is wall time; extrapolated ones say so.
+    """One thing measured. `seconds` is wall time, `cpu_s` processor time of all that took part; extrapolated ones say so.
 
     `load` is the machine's load average (one minute) before, `busy_before` its processors' busy share in the second
     before, and `busy` that share during the measurement, whoever used them.
@@ -91,6 +91,7 @@ class Measurement(Model):
     extrapolated: bool = False
     phases: dict[str, float] = Field(default_factory=dict)
     facts: dict[str, Any] = Field(default_factory=dict)
+    cpu_s: float | None = None
     load: float = 0.0
     busy_before: float = 0.0
     busy: float = 0.0
@@ -170,6 +171,60 @@ def wait_until_quiet(limit_s: float) -> tuple[float, float]:
             return os.getloadavg()[0], share
 
 
+class Meter:
+    """Counts the processor time of everything the bench starts, labs included, whoever else uses the machine.
+
+    By a control group of its own; where there is none to be had, nothing is counted.
+    """
+
+    def __init__(self) -> None:
+        self.group: Path | None = None
+        self.home: Path | None = None
+        unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+        base = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/cpuacct")
+        self._file, self._unit_s = ("cpu.stat", 1e-6) if unified else ("cpuacct.usage", 1e-9)
+        group = base / f"extranet-bench-{os.getpid()}"
+        try:
+            group.mkdir()
+            self.group, self.home = group, base / _own_group(unified=unified)
+            self._move(group)
+            self.read()
+        except (OSError, ValueError):
+            self.close()
+
+    def read(self) -> float | None:
+        """Return processor seconds so far."""
+        if self.group is None:
+            return None
+        return int(re.findall(r"\d+", (self.group / self._file).read_text("ascii"))[0]) * self._unit_s
+
+    def close(self) -> None:
+        """Go back to where we were, and remove the group: its processes have ended."""
+        if self.group is None or self.home is None:
+            return
+        with contextlib.suppress(OSError):
+            self._move(self.home)
+        for _ in range(50):
+            try:
+                self.group.rmdir()
+                break
+            except OSError:
+                time.sleep(0.1)
+        self.group = None
+
+    @staticmethod
+    def _move(group: Path) -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()), "ascii")
+
+
+def _own_group(*, unified: bool) -> str:
+    for line in Path("/proc/self/cgroup").read_text("ascii").splitlines():
+        _, names, path = line.split(":", 2)
+        if (unified and not names) or "cpuacct" in names.split(","):
+            return path.lstrip("/")
+    raise ValueError("no such control group")
+
+
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
@@ -187,28 +242,35 @@ class Bench:
         self.county = folder / "county"
         self.measurements: list[Measurement] = []
         self.vrf_backend = ""
+        self.meter = Meter()
 
     # --- one measurement ---
 
     def measure(self, name: str, work: Callable[[], tuple[float, dict[str, float], dict[str, Any]]]) -> Measurement:
-        """Wait for a quiet machine, do the work (which returns seconds, phases and facts), and keep what it took."""
+        """Wait for a quiet machine, do the work (which returns seconds, phases and facts), and keep what it took.
+
+        The fact `times` says how many of what is reported were measured: less than one when it is extrapolated.
+        """
         load, share = wait_until_quiet(self.patience_s)
-        before = read_ticks()
+        before, used_s = read_ticks(), self.meter.read()
         seconds, phases, facts = work()
-        extrapolated = bool(facts.pop("extrapolated", False))
+        used_now_s, times = self.meter.read(), facts.pop("times", 1)
+        cpu_s = None if used_s is None or used_now_s is None else round((used_now_s - used_s) / times, 2)
+        extrapolated = times < 1
         found = Measurement(
             name=name,
             seconds=round(seconds, 3),
             extrapolated=extrapolated,
             phases={k: round(v, 3) for k, v in phases.items()},
             facts=facts,
+            cpu_s=cpu_s,
             load=round(load, 2),
             busy_before=round(share, 2),
             busy=round(read_ticks().busy_since(before), 2),
         )
         self.measurements.append(found)
         parts = ", ".join(f"{k} {v:.1f}" for k, v in found.phases.items())
-        told = f"  {name}: {found.seconds:.2f} s{' (extrapolated)' if extrapolated else ''}"
+        told = f"  {name}: {found.seconds:.2f} s, {cpu_s} processor seconds{' (extrapolated)' if extrapolated else ''}"
         told += f" (load before {load:.2f}, processors {share:.0%} busy; during {found.busy:.0%})"
         say(told + (f": {parts}" if parts else "") + (f"; {facts}" if facts else ""))
         return found
@@ -222,7 +284,7 @@ class Bench:
                 seconds, _ = self.run(*arguments, expect=expect)
                 times.append(seconds)
             spread = {"least": round(min(times), 3), "most": round(max(times), 3)} if repeats > 1 else {}
-            return statistics.median(times), {}, spread
+            return statistics.median(times), {}, {"times": repeats, **spread}
 
         return self.measure(name, work)
 
@@ -276,26 +338,31 @@ class Bench:
         """Measure `lab up` by phase, and the memory that the lab then takes."""
         some = [] if towns is None else ["--towns", str(towns)]
 
+        free = available_mib()
+
         def work() -> tuple[float, dict[str, float], dict[str, Any]]:
-            free = available_mib()
             seconds, text = self.run("lab", "up", "--json", *some)
             told = json.loads(text)
             self.vrf_backend = told["vrf_backend"]
-            time.sleep(1)
-            used = free - available_mib()
-            _, text = self.run("lab", "status", "--json", expect=(0, 1))
-            now = json.loads(text)
-            kinds = [n["kind"] for n in now["nodes"]]
-            facts = {
-                "nodes": told["nodes"],
-                **{f"{kind}s": kinds.count(kind) for kind in ("router", "station", "server")},
-                "up": sum(n["state"] == "up" for n in now["nodes"]),
-                "processes_mib": round(now["memory_bytes"] / 2**20),
-                "machine_mib": round(used),
-            }
-            return seconds, {t["phase"]: t["seconds"] for t in told["timings"]}, facts
+            return seconds, {t["phase"]: t["seconds"] for t in told["timings"]}, {"nodes": told["nodes"]}
 
         self.measure(name, work)
+        used = free - available_mib()
+        _, text = self.run("lab", "status", "--json", expect=(0, 1))
+        now = json.loads(text)
+        kinds = [n["kind"] for n in now["nodes"]]
+        self.add_facts(
+            **{f"{kind}s": kinds.count(kind) for kind in ("router", "station", "server")},
+            up=sum(n["state"] == "up" for n in now["nodes"]),
+            processes_mib=round(now["memory_bytes"] / 2**20),
+            machine_mib=round(used),
+        )
+
+    def add_facts(self, **facts: Any) -> None:
+        """Add what was found after the last measurement."""
+        last = self.measurements[-1]
+        self.measurements[-1] = last.model_copy(update={"facts": last.facts | facts})
+        say(f"    {facts}")
 
     def diff(self, name: str) -> None:
         """Measure `config diff` over all routers."""
@@ -394,11 +461,9 @@ class Bench:
             failed = run_loop(configs.items(), lambda item: how(access, *item), at_once)
             return time.perf_counter() - began, {}, {"devices": len(configs), "errors": failed}
 
-        found = self.measure(name, work)
+        self.measure(name, work)
         _, text = self.run("config", "diff", "--json", expect=(0, 1, 4))
-        left = len(json.loads(text)["different"])
-        say(f"  left different by it: {left}")
-        self.measurements[-1] = found.model_copy(update={"facts": {**found.facts, "different": left}})
+        self.add_facts(different=len(json.loads(text)["different"]))
 
     def campaign(self) -> Campaign:
         """Open the county as the lab has it now."""
@@ -585,7 +650,7 @@ def verify_by_ssh(
     took = time.perf_counter() - began
     each = took / len(checks)
     facts = {
-        "extrapolated": True,
+        "times": len(checks) / total,
         "sample": len(checks),
         "sample_s": round(took, 2),
         "a_check_s": round(each, 3),
@@ -636,8 +701,9 @@ def verify_by_testinfra(
         finally:
             leave = ["ssh", "-F", str(config), "-o", f"ControlPath={paths}/%C", "-O", "exit", station]
             subprocess.run(leave, capture_output=True, check=False)
+    whole = asking / number * total + login / len(sample) * stations
     facts = {
-        "extrapolated": True,
+        "times": (login + asking) / whole,
         "sample": number,
         "sample_s": round(login + asking, 2),
         "a_check_s": round(asking / number, 3),
@@ -645,7 +711,7 @@ def verify_by_testinfra(
         "as_expected": good,
         "errors": 0,
     }
-    return asking / number * total + login / len(sample) * stations, {}, facts
+    return whole, {}, facts
 
 
 def _ssh_configs(campaign: Campaign) -> str:
@@ -698,8 +764,9 @@ def _commands(report: Report) -> str:
         ("plan", "`extranet plan addresses`"),
     ):
         if (m := report.find(name)) is not None:
-            rows.append((shown, _s(m.seconds)))
-    return _table(f"### Commands without a lab (median of {REPEATS})", ("command", "seconds"), rows)
+            rows.append((shown, _s(m.seconds), _cpu(m)))
+    title = f"### Commands without a lab (median of {REPEATS})"
+    return _table(title, ("command", "seconds", "processor seconds"), rows)
 
 
 def _boots(report: Report) -> str:
@@ -716,7 +783,8 @@ def _boots(report: Report) -> str:
         count = f"{f['routers']} routers, {f['stations']} stations, {f['servers']} servers"
         phases = ", ".join(f"{k} {v:.1f}" for k, v in m.phases.items() if v >= 0.05)
         memory = f"{f['processes_mib']} MiB ({f['machine_mib']} MiB with the kernel's)"
-        rows.append((shown, count, _s(m.seconds), str(goal or "-"), memory, _s(down.seconds) if down else "-", phases))
+        took = (_s(m.seconds), str(goal or "-"), _cpu(m))
+        rows.append((shown, count, *took, memory, _s(down.seconds) if down else "-", phases))
     again = [m.seconds for m in report.measurements if m.name == "boot" or m.name.startswith("boot before")]
     text = _table(
         "### Lab boot",
@@ -725,6 +793,7 @@ def _boots(report: Report) -> str:
             "nodes",
             "seconds",
             "goal",
+            "processor seconds",
             f"memory (goal {MEMORY_GOAL_MIB} MiB)",
             "`lab down`",
             "phases",
@@ -742,9 +811,9 @@ def _pushes(report: Report) -> str:
         return ""
     after = report.find("diff after")
     left = str(after.facts["different"]) if after else "-"
-    rows = [("`extranet config push --yes`", _s(own.seconds), "1", left)]
+    rows = [("`extranet config push --yes`", _s(own.seconds), "1", _cpu(own), left)]
     work = own.phases.get("check", 0.0) + own.phases.get("arm and apply", 0.0)
-    rows.append(("… of which check, arm, apply and read back", _s(work), _ratio(work, own.seconds), ""))
+    rows.append(("… of which check, arm, apply and read back", _s(work), _ratio(work, own.seconds), "", ""))
     for name, shown in (
         ("push by netmiko", "netmiko, line by line, a router after the other"),
         ("push by netmiko, parallel", f"netmiko, line by line, {AT_ONCE} routers at a time"),
@@ -753,10 +822,11 @@ def _pushes(report: Report) -> str:
     ):
         if (m := report.find(name)) is not None:
             failed = f" ({m.facts['errors']} gave an error)" if m.facts["errors"] else ""
-            rows.append((shown + failed, _s(m.seconds), _ratio(m.seconds, own.seconds), str(m.facts["different"])))
+            took = (_s(m.seconds), _ratio(m.seconds, own.seconds), _cpu(m))
+            rows.append((shown + failed, *took, str(m.facts["different"])))
     text = _table(
         f"### Push: {own.facts['changed']} routers",
-        ("how", "seconds", "× extranet", "routers left different from what was wanted"),
+        ("how", "seconds", "× extranet", "processor seconds", "routers left different from what was wanted"),
         rows,
     )
     phases = ", ".join(f"{k} {v:.1f}" for k, v in own.phases.items() if v >= 0.05)
@@ -776,9 +846,10 @@ def _verifies(report: Report) -> str:
         return ""
     full = "name, port, certificate, answer, path; from the right leg"
     total = own.facts["checks"]
-    rows = [("`extranet verify`", full, _s(own.seconds), "1", "all")]
+    rows = [("`extranet verify`", full, _s(own.seconds), "1", _cpu(own), "all", "all")]
     if (m := report.find("verify by extranet's pytest suite")) is not None:
-        rows.append(("`pytest --extranet-county DIR`", full, _s(m.seconds), _ratio(m.seconds, own.seconds), "all"))
+        took = (_s(m.seconds), _ratio(m.seconds, own.seconds), _cpu(m))
+        rows.append(("`pytest --extranet-county DIR`", full, *took, "all", "all"))
     port, answer = "port, by whatever leg", "port, certificate, answer; from the right leg"
     for name, shown, what in (
         ("verify by ssh, port only", "ssh a check, `/dev/tcp`, one after the other", port),
@@ -790,14 +861,19 @@ def _verifies(report: Report) -> str:
     ):
         if (m := report.find(name)) is not None:
             of = f"{m.facts['sample']} in {m.facts['sample_s']} s"
-            rows.append((shown, what, f"≈ {m.seconds:.0f}", _ratio(m.seconds, own.seconds), of))
-    return _table(
-        f"### Verify: {total} checks", ("how", "what it measures", "seconds", "× extranet", "checks measured"), rows
-    )
+            right = f"{m.facts['as_expected']} of {m.facts['sample']}"
+            took = (f"≈ {m.seconds:.0f}", _ratio(m.seconds, own.seconds), _cpu(m))
+            rows.append((shown, what, *took, of, right))
+    head = ("how", "what it measures", "seconds", "× extranet", "processor seconds", "measured", "judged right")
+    return _table(f"### Verify: {total} checks", head, rows)
 
 
 def _s(seconds: float) -> str:
     return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.1f}"
+
+
+def _cpu(measured: Measurement) -> str:
+    return "-" if measured.cpu_s is None else _s(measured.cpu_s)
 
 
 def _ratio(seconds: float, own: float) -> str:
@@ -863,6 +939,7 @@ def _labs_end(bench: Bench) -> Iterator[None]:
         yield
     finally:
         subprocess.run([_EXTRANET, "lab", "down", "--county", str(bench.county)], capture_output=True, check=False)
+        bench.meter.close()
 
 
 def main() -> None:

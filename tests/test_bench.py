@@ -160,12 +160,12 @@ def test_ratio_is_to_extranet() -> None:
         measurements=(
             Measurement(name="push", seconds=10, phases={"check": 2, "arm and apply": 3}, facts={"changed": 60}),
             Measurement(name="diff after", seconds=1, facts={"devices": 60, "different": 0}),
-            Measurement(name="push by ssh", seconds=25, facts={"different": 7, "errors": 1}),
+            Measurement(name="push by ssh", seconds=25, cpu_s=40, facts={"different": 7, "errors": 1}),
         ),
     )
     text = render(report)
-    assert "| `extranet config push --yes` | 10.0 | 1 | 0 |" in text
-    assert "| `ssh ROUTER vtysh -f`, a router after the other (1 gave an error) | 25.0 | 2.5 | 7 |" in text
+    assert "| `extranet config push --yes` | 10.0 | 1 | - | 0 |" in text
+    assert "| `ssh ROUTER vtysh -f`, a router after the other (1 gave an error) | 25.0 | 2.5 | 40.0 | 7 |" in text
 
 
 def test_numbers_keep_the_words() -> None:

@@ -105,7 +105,8 @@ def finish(reports: list[UnitReport], wanted: list[str], target: str, *, applied
         if left:
             console().print(f"not tried: {', '.join(left)}")
         if not applied:
-            console().print(f"{target}: nothing was changed - add --yes to do it")
+            todo = " - add --yes to do it" if all(r.verdict.allowed for r in reports) else ""
+            console().print(f"{target}: nothing was changed{todo}")
     raise typer.Exit(max((_code(r) for r in reports), default=EXIT_FAILED))
 
 

@@ -245,3 +245,23 @@ def test_interface_names_fit_linux(sample: County) -> None:
     names = [(e.device, e.interface) for e in ends]
     assert len(names) == len(set(names))
     assert all(link.network != EXTRANET or link.plane for link in topology.links)
+
+
+def test_site_without_a_station_is_a_problem(folder: Path) -> None:
+    """A village nobody measures from is not silently left out of the matrix."""
+    edit(folder, "stations.csv", lambda t: "".join(x for x in t.splitlines(True) if "minggao-zhongxi-station" not in x))
+    assert any("expected a station at minggao-zhongxi" in line for line in problems(folder))
+
+
+def test_platform_nobody_taught_is_named(folder: Path) -> None:
+    """An unknown platform is found by the survey, with its row."""
+    edit(folder, "devices.csv", lambda t: t.replace("extranet,frr,4200041000", "extranet,cisco,4200041000"))
+    assert problems(folder) == ["devices.csv:2 [platform]: expected one of frr, found 'cisco'; choose one of them"]
+
+
+def test_unreadable_table_is_not_held_against_others(folder: Path) -> None:
+    """A mistyped header gives problems in its own file only."""
+    edit(folder, "stations.csv", lambda t: t.replace("windows", "windowz", 1))
+    assert {line.split(":")[0] for line in problems(folder)} == {"stations.csv"}
+    (folder / "sites.csv").unlink()
+    assert {line.split(":")[0].split(" ")[0] for line in problems(folder)} == {"sites.csv", "stations.csv"}
