@@ -42,8 +42,13 @@ def dump_csv(plan: AddressPlan) -> str:
     writer = csv.writer(out, lineterminator="\n")
     fields = ("id", "kind", "name", "parent", "prefix", "slot", "state")
     writer.writerow(fields)
-    writer.writerows([getattr(r, f) for f in fields] for r in plan.records)
+    writer.writerows([_cell(getattr(r, f)) for f in fields] for r in plan.records)
     return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Keep a name from being taken for a formula by the spreadsheet that opens the file."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t"} else value
 
 
 def write_plan(plan: AddressPlan, path: Path) -> None:

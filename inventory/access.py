@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from inventory.errors import ExtranetError
 from inventory.model import Model
+from inventory.yamlfile import YamlProblemError, parse_yaml
 
 LAB_FILE = ".lab/access.yaml"
 FIELD_FILE = "access.yaml"
@@ -70,12 +70,16 @@ def read_access(county_dir: Path) -> Access:
         path = county_dir / name
         if path.exists():
             try:
-                access = Access.model_validate(yaml.safe_load(path.read_text("utf-8")))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                access = Access.model_validate(parse_yaml(path.read_text("utf-8")))
+            except (OSError, UnicodeDecodeError, YamlProblemError) as error:
                 raise AccessFileError(path, f"cannot be read ({error})") from error
             except ValidationError as error:
                 first = error.errors()[0]
                 raise AccessFileError(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            place = "lab" if name == LAB_FILE else "field"
+            if access.target != place:
+                # Its place decides: a file copied from a lab must not pass the real network off as one, nor the reverse.
+                raise AccessFileError(path, f"expected target {place!r} in this file, found {access.target!r}")
             base = path.parent
             return access.model_copy(
                 update={

@@ -23,6 +23,10 @@ PLATFORM_NAMES = ("frr",)
 """Platforms that devices.csv may name: those with a folder under nornir_tasks/platforms/ (a test holds them equal)."""
 
 
+STATION_KINDS = ("zone", "selfservice", "enterprise", "center", "village-station")
+"""What a station may be: services name these in `needed_by`, so a mistyped kind would take needs away unseen."""
+
+
 class Model(BaseModel):
     """Frozen and strict base of every value in the suite."""
 
@@ -90,7 +94,7 @@ class Site(Model):
 class Plane(Model):
     """What keeps departments apart on the extranet: a VRF with its prefixes. `slot` is its field value in the IPv6 plan."""
 
-    id: str
+    id: str = Field(pattern=r"^[a-z][a-z0-9]{1,10}$")
     name: str
     kind: PlaneKind
     tenant: str
@@ -272,7 +276,7 @@ class Policy(Model):
     """IPv4 LANs of the public plane and of the shared services come from here."""
     ipv4_link_pool: IPv4Network
     shared_ipv4: IPv4Network
-    dns_domain: str
+    dns_domain: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$")
     reserve: float = 0.5
     coverage: tuple[CoverageTarget, ...] = ()
     timers: Timers = Timers()

@@ -15,14 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from inventory import tables
 from inventory.errors import InputProblemsError, Problem
 from inventory.model import (
     EXTRANET,
     PLATFORM_NAMES,
+    STATION_KINDS,
     Circuit,
     County,
     Device,
@@ -41,6 +41,7 @@ from inventory.model import (
     Station,
 )
 from inventory.tables import Column, Row
+from inventory.yamlfile import YamlProblemError, parse_yaml
 
 C = Column
 
@@ -61,7 +62,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         C(name="id", chinese="编号", parse=tables.read_ident),
         C(name="name", chinese="名称", parse=tables.read_name),
         C(name="site", chinese="站点", parse=tables.read_ident),
-        C(name="kind", chinese="类型", parse=tables.read_ident),
+        C(name="kind", chinese="类型", parse=tables.read_choice(*STATION_KINDS)),
         C(name="windows", chinese="窗口数", parse=tables.read_int(0, 10_000)),
         C(name="host", chinese="主机号", parse=tables.read_int(2, 250)),
         C(name="planes", chinese="业务区", parse=tables.read_idents),
@@ -127,7 +128,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 class Header(Model):
     """`county.yaml`."""
 
-    id: str
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,29}$")
     name: str
     name_en: str
     division_code: str
@@ -226,7 +227,7 @@ class _Reader:
     def _read_yaml(self, name: str, model: type[_M]) -> _M | None:
         path = self.folder / name
         try:
-            data = yaml.safe_load(path.read_text("utf-8-sig"))
+            data = parse_yaml(path.read_text("utf-8-sig"))
         except FileNotFoundError:
             self._note(
                 name, None, None, "expected this file, found none", f"make {name}; the sample county has one to copy"
@@ -235,15 +236,8 @@ class _Reader:
         except (OSError, UnicodeDecodeError) as error:
             self._note(name, None, None, f"cannot be read ({error})", "save it as UTF-8 text")
             return None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            self._note(
-                name,
-                mark.line + 1 if mark else None,
-                None,
-                f"not YAML ({getattr(error, 'problem', error)})",
-                "correct it",
-            )
+        except YamlProblemError as error:
+            self._note(name, error.row, None, f"not YAML ({error.what})", "correct it")
             return None
         if not isinstance(data, dict):
             self._note(
@@ -356,6 +350,7 @@ class _Reader:
             self._refer("circuits", row, "reuses", self._ids("circuits"), "circuit")
             self._check_owner("circuits", row, networks)
             self._check_circuit(row)
+        self._check_units(rows["circuits"])
         for row in rows["servers"]:
             self._refer("servers", row, "site", sites, "site")
         self._check_services(rows)
@@ -477,8 +472,24 @@ class _Reader:
                 "circuits", row, "wan_prefix", f"expected a /{want}, found {v['wan_prefix']}", "correct the length"
             )
 
+    def _check_units(self, rows: list[Row]) -> None:
+        """One line a network and site: a second one would hide the first from every gate."""
+        first: dict[tuple[str, str], Row] = {}
+        for row in rows:
+            key = (row.values["network"], row.values["site"])
+            if None in key or key[0] == EXTRANET or not row.values["lan_prefix"]:
+                continue
+            if key in first:
+                what = f"{key[0]} has a line at {key[1]} already, on row {first[key].number}"
+                self._at("circuits", row, "site", what, "declare the second line's people as a site of their own")
+            first.setdefault(key, row)
+
     def _check_services(self, rows: dict[str, list[Row]]) -> None:
-        kinds = {r.values["kind"] for r in rows["stations"]} | self._ids("stations") | {c.value for c in SiteClass}
+        kinds = (
+            {r.values["kind"] for r in rows["stations"] if r.values["kind"]}
+            | self._ids("stations")
+            | {c.value for c in SiteClass}
+        )
         names = Counter(r.values["dns_name"] for r in rows["services"])
         servers = self._ids("servers")
         for row in rows["services"]:

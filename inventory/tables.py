@@ -313,7 +313,7 @@ def _load_sheet(book: Path, name: str, problems: list[Problem]) -> TableSource |
 
     try:
         workbook = load_workbook(book, read_only=True, data_only=True)
-    except (BadZipFile, InvalidFileException, OSError, KeyError) as error:
+    except (BadZipFile, InvalidFileException, OSError, KeyError, ValueError, SyntaxError) as error:
         problem = Problem(
             file=book.name, row=None, column=None, what=f"not a readable workbook ({error})", todo="save it as .xlsx"
         )
@@ -328,6 +328,19 @@ def _load_sheet(book: Path, name: str, problems: list[Problem]) -> TableSource |
             for number, cells in enumerate(workbook[name].iter_rows(values_only=True), start=1)
             if any(v is not None and str(v).strip() for v in cells)
         ]
+    except (AttributeError, KeyError, ValueError, SyntaxError, OSError) as error:
+        # openpyxl reads sheets lazily and meets damaged ones only here (ElementTree's ParseError is a SyntaxError).
+        problems.append(
+            Problem(
+                file=book.name,
+                sheet=name,
+                row=None,
+                column=None,
+                what=f"not a readable sheet ({error})",
+                todo="save the workbook as .xlsx again",
+            )
+        )
+        return None
     finally:
         workbook.close()
     if not rows:

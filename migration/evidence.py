@@ -16,6 +16,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class Evidence(Model):
     units: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     problem: str = ""
+    seq: int = 0
+    """Number of its ledger event; not part of what the digest covers."""
 
     @property
     def passed(self) -> int:
@@ -180,11 +183,16 @@ def collect_evidence(
 
     The older runs prove nothing any more; they are there so that a reason can say when something was measured last.
     """
-    bodies = [event.body for event in events if event.kind is Kind.EVIDENCE]
-    recent = [_ended(body) >= since for body in bodies]
+    found = [event for event in events if event.kind is Kind.EVIDENCE]
+    # Whatever the ledger holds after a recent run is recent, too, even when a clock was set back meanwhile.
+    recent = list(accumulate((_ended(event.body) >= since for event in found), max))
     past = [i for i, is_recent in enumerate(recent) if not is_recent]
     wanted = set(past[-older:]) if older else set()
-    return tuple(read_evidence(county_dir, body) for i, body in enumerate(bodies) if recent[i] or i in wanted)
+    return tuple(
+        read_evidence(county_dir, event.body).model_copy(update={"seq": event.seq})
+        for i, event in enumerate(found)
+        if recent[i] or i in wanted
+    )
 
 
 def _ended(body: Mapping[str, Any]) -> float:
@@ -193,7 +201,7 @@ def _ended(body: Mapping[str, Any]) -> float:
 
 
 def _content(evidence: Evidence) -> dict[str, Any]:
-    return {"format": FORMAT, **evidence.model_dump(mode="json", exclude={"digest", "problem"})}
+    return {"format": FORMAT, **evidence.model_dump(mode="json", exclude={"digest", "problem", "seq"})}
 
 
 def _claimed(body: Mapping[str, Any]) -> Evidence:

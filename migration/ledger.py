@@ -28,6 +28,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -563,7 +564,7 @@ def _make_engine(path: Path, *, readonly: bool) -> sa.Engine:
     if empty:
         engine = sa.create_engine("sqlite://", poolclass=StaticPool)
     elif readonly:
-        url = URL.create("sqlite", database=f"file:{path}", query=_readonly_query(path))
+        url = URL.create("sqlite", database=f"file:{quote(str(path))}", query=_readonly_query(path))
         engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
     else:
         engine = sa.create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_S})

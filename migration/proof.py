@@ -222,9 +222,9 @@ class _Demand:
         seen = self.situation.seen.get(cell, ())
         passes: list[Evidence] = []
         against: list[tuple[Evidence, str]] = [
+            # Against everybody, whatever units it names: a run may have measured more than those.
             (lost, f"a run is lost: {lost.problem}")
             for lost in self.situation.lost
-            if not lost.units or self.unit.id in lost.units
         ]
         refused: list[tuple[float, str]] = []
         for evidence, result in seen:
@@ -242,8 +242,9 @@ class _Demand:
             if newest_refused and (newest_against is None or newest_refused[0] >= newest_against[0]):
                 return newest_refused[1]
             return newest_against[1] if newest_against else "never measured"
-        newest = max(e.taken_from for e in passes)
-        later = [(e.taken_to, why) for e, why in against if e.taken_to >= newest]
+        newest, last = max(e.taken_from for e in passes), max(e.seq for e in passes)
+        # By the ledger's order too: a clock that was set back must not make a later failure look older.
+        later = [(e.taken_to, why) for e, why in against if e.taken_to >= newest or e.seq > last]
         return max(later)[1] if later else ""
 
     def _judge_pass(self, evidence: Evidence, result: Result, check: Check) -> str:

@@ -579,7 +579,9 @@ def _bring_back(  # noqa: PLR0917 - one act, whose parts have no order of their 
                 holding.append(device)
             elif device not in out or not out[device].ok:
                 unseen += [] if fired else [_why_not(out, device)]
-            elif device in digests and digests[device] == changed[device]:
+            elif device in changed and device not in digests:
+                unseen.append(f"{device}: does not answer")
+            elif device in changed and digests[device] == changed[device]:
                 holding.append(device)  # kept, and has been switched off and on since
     if holding and not unseen:
         undo = move_units(campaign, [campaign.county.unit_by_id[u] for u in units], end, start)
@@ -651,8 +653,7 @@ def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Finishe
     for event in events:
         if event.kind is Kind.INTENT and event.key not in closed:
             say(f"! {event.key}: was interrupted - asking {len(event.body['devices'])} devices")
-            with _undivided():
-                found = _finish(campaign, event, verdicts.get(f"{event.key}/verdict", {}))
+            found = _finish(campaign, event, verdicts.get(f"{event.key}/verdict", {}))
             say(f"  {'still open' if found.open else found.ending} - {found.reason}")
             out.append(found)
     return out
@@ -661,7 +662,7 @@ def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Finishe
 def _finish(campaign: Campaign, event: Event, verdict: Mapping[str, Any]) -> Finished:
     body, known = event.body, campaign.county.device_by_id
     change_id = str(body["change"])
-    phases = [[d for d in p if d in known] for p in body.get("phases", [body["devices"]])]
+    phases = [[d for d in phase if d in known] for phase in body["phases"]]
     units = [u for u in body.get("units", []) if u in campaign.county.unit_by_id]
     start, end = UnitState(body["from"]), UnitState(body["to"])
     kept = {d: str(digest) for d, digest in verdict.get("devices", {}).items() if d in known}

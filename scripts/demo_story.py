@@ -241,7 +241,9 @@ def main() -> int:
     except KeyboardInterrupt:
         story.say("\ninterrupted", "1;31")
     finally:
-        clean(story, folder, keep=arguments.keep)
+        if not clean(story, folder, keep=arguments.keep):
+            story.say("\n✗ the lab was not taken down cleanly", "1;31")
+            code = code or 1
     if code == 0:
         total = time.monotonic() - story.start
         story.say("")
@@ -266,16 +268,16 @@ def prepare(story: Story, folder: Path) -> None:
     )
 
 
-def clean(story: Story, folder: Path, *, keep: bool) -> None:
-    """Take the lab down and remove the folder, unless it is to be kept."""
+def clean(story: Story, folder: Path, *, keep: bool) -> bool:
+    """Take the lab down and remove the folder, unless it is to be kept; tell whether nothing is left."""
     if keep:
         story.say(f"kept: EXTRANET_COUNTY={folder} (take it down with: extranet lab down --county {folder})")
-        return
+        return True
     previous: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        if (folder / "county.yaml").exists():
-            story.call(("lab", "down"), stderr=None)
+        code = story.call(("lab", "down"), stderr=None).returncode if (folder / "county.yaml").exists() else 0
         shutil.rmtree(folder.parent, ignore_errors=True)
+        return code == 0 and not folder.parent.exists()
     finally:
         signal.signal(signal.SIGINT, previous)
 

@@ -30,6 +30,8 @@ def render(
     as_json: AsJson = False,
 ) -> None:
     """Write the whole intended configuration of each extranet router, one file a device."""
+    from rich.markup import escape
+
     from inventory.files import write_whole
     from migration.campaign import open_campaign
     from migration.moves import intended_configs
@@ -43,13 +45,15 @@ def render(
     if as_json:
         print_json({"folder": str(folder), "devices": sorted(configs)})
         return
-    console().print(f"[bold]{folder}[/]: {len(configs)} configurations")
+    console().print(f"[bold]{escape(str(folder))}[/]: {len(configs)} configurations")
 
 
 @app.command()
 @boundary
 def diff(devices: Devices = None, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
     """Show, device by device, exactly what the intended configuration would change. Exit 0 equal, 1 different."""
+    from rich.markup import escape
+
     from migration.campaign import open_campaign
     from migration.provision import choose_devices, preview
 
@@ -64,7 +68,7 @@ def diff(devices: Devices = None, county: CountyDir = HERE, *, as_json: AsJson =
     else:
         show_diffs(found.diffs)
         for why in found.unknown.values():
-            console().print(f"[red]unknown[/]: {why}")
+            console().print(f"[red]unknown[/]: {escape(why)}")
         console().print(f"{campaign.target}: {len(changed)} of {len(found.diffs) + len(found.unknown)} devices differ")
     if found.unknown:
         raise typer.Exit(4)

@@ -20,6 +20,8 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make a county's folder from the sample (Yichuan), ready to edit: county.yaml, policy.yaml and the tables."""
+    from rich.markup import escape
+
     from inventory.errors import ExtranetError
     from inventory.files import WriteError
 
@@ -35,5 +37,5 @@ def init(
     if as_json:
         print_json({"folder": str(folder), "files": names})
         return
-    console().print(f"[bold]{folder}[/]: {', '.join(names)}")
-    console().print("Edit these, then: extranet survey check --county " + str(folder))
+    console().print(f"[bold]{escape(str(folder))}[/]: {', '.join(names)}")
+    console().print("Edit these, then: extranet survey check --county " + escape(str(folder)))

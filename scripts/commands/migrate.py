@@ -234,10 +234,11 @@ def status(
 
 def show_status(found: StatusReport, target: str, scope: str) -> None:
     """Print the table of towns by networks, and the dates."""
+    from rich.markup import escape
     from rich.table import Table
 
     out = console()
-    out.print(f"[bold]{found.name}[/] as of {found.today} - {target}, {scope}")
+    out.print(f"[bold]{escape(found.name)}[/] as of {found.today} - {target}, {scope}")
     networks = list(dict.fromkeys(c.network for t in found.towns for c in t.cells))
     table = Table("town", *networks, box=None, pad_edge=False, header_style="bold")
     for town in found.towns:
@@ -250,7 +251,7 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
                 continue
             marks = "".join(MARKS[s.value] * n for s, n in cell.states.items())
             row.append(f"{marks} {cell.reached.value}")
-        table.add_row(town.name.removesuffix("便民服务中心"), *row)
+        table.add_row(escape(town.name.removesuffix("便民服务中心")), *row)
     out.print(table)
     out.print("  ".join(f"{mark} {state}" for state, mark in MARKS.items()), style="dim")
     out.print("units: " + ", ".join(f"{n} {state.value}" for state, n in found.states.items()))
@@ -271,9 +272,9 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
             who = list(target_.waiting_for.items())
             out.print(
                 "    waiting for: "
-                + "、".join(f"{title}({n})" for title, n in who[:8])
+                + "、".join(f"{escape(title)}({n})" for title, n in who[:8])
                 + (" …" if len(who) > 8 else "")
             )
     for unit in found.units:
         if unit.note:
-            out.print(f"[yellow]{unit.unit}[/]: {unit.note}")
+            out.print(f"[yellow]{unit.unit}[/]: {escape(unit.note)}")

@@ -31,14 +31,22 @@ def addresses(
 
     What an earlier plan gave stays: a village added later moves nobody. Writes JSON, and a CSV beside it.
     """
+    from rich.markup import escape
+
     from addressing.plan import make_plan
     from addressing.planfile import dump_csv, plan_path, read_plan, write_plan
+    from inventory.errors import ExtranetError
     from inventory.files import write_whole
     from inventory.reader import load_county
     from inventory.topology import build_topology
 
     found = load_county(county)
     path = out or plan_path(county)
+    table = path.with_suffix(".csv")
+    if path.suffix != ".json":
+        raise ExtranetError(f"--out {path}: expected a name ending in .json (a table .csv is written beside it)")
+    if table.exists() and not table.read_text("utf-8", "replace").startswith("id,kind,name,parent,prefix,slot,state"):
+        raise ExtranetError(f"{table}: is there and is not a plan's table; choose another name for --out")
     before = read_plan(path) if path.exists() else None
     made = make_plan(found, build_topology(found), before)
     old = {r.id: r for r in before.records} if before else {}
@@ -46,7 +54,7 @@ def addresses(
     gone = [r for r in made.records if r.state == "quarantined"]
     moved = [r.id for r in made.records if r.id in old and old[r.id].prefix != r.prefix]
     write_plan(made, path)
-    write_whole(path.with_suffix(".csv"), dump_csv(made))
+    write_whole(table, dump_csv(made))
     counts = {
         "records": len(made.records),
         "new": len(new),
@@ -58,10 +66,14 @@ def addresses(
         print_json({"file": str(path), "digest": made.digest, "pool": made.pool, **counts})
         return
     screen = console()
-    screen.print(f"[bold]{path}[/]: {counts['records']} assignments from {made.pool}; digest {made.digest[:16]}")
+    screen.print(
+        f"[bold]{escape(str(path))}[/]: {counts['records']} assignments from {made.pool}; digest {made.digest[:16]}"
+    )
     for plane in found.policy.planes:
         sites = sum(1 for r in made.records if r.kind == "lan" and r.id.endswith(f"@{plane.id}"))
-        screen.print(f"  {made.by_id[f'plane:{plane.id}'].prefix:24} {plane.id:11} {sites:3} sites  {plane.name}")
+        screen.print(
+            f"  {made.by_id[f'plane:{plane.id}'].prefix:24} {plane.id:11} {sites:3} sites  {escape(plane.name)}"
+        )
     screen.print(
         f"  {counts['new']} new, {counts['kept']} kept, {counts['moved']} moved, {counts['quarantined']} quarantined"
     )

@@ -21,6 +21,8 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
 
     Exit 0 when the inventory can be used, 2 with the full list of problems when it cannot.
     """
+    from rich.markup import escape
+
     from inventory.reader import find_overlaps, load_county
 
     found = load_county(county)
@@ -46,7 +48,10 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
     villages = sum(s.site_class == "village" for s in found.sites)
     towns = sum(s.site_class == "town" for s in found.sites)
     windows = sum(s.windows for s in found.stations if s.kind == "zone")
-    out.print(f"[bold]{found.name}[/] ({found.name_en}): {towns} towns and streets, {villages} villages, ", end="")
+    out.print(
+        f"[bold]{escape(found.name)}[/] ({escape(found.name_en)}): {towns} towns and streets, {villages} villages, ",
+        end="",
+    )
     out.print(f"{len(found.stations)} stations, {windows} windows in the county centre's service zones")
     out.print(f"{len(found.networks)} legacy networks, {len(found.units)} units to migrate:")
     for network in found.networks:
@@ -54,7 +59,8 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
         rent = sum(found.circuit_by_id[u.circuit].monthly_rent_yuan for u in units)
         ranges = ", ".join(map(str, network.prefixes))
         out.print(
-            f"  {network.id:16} {network.name}  {len(units)} sites, {ranges}, ¥{rent:,} a month - {network.responsible}"
+            f"  {network.id:16} {escape(network.name)}  "
+            f"{len(units)} sites, {ranges}, ¥{rent:,} a month - {escape(network.responsible)}"
         )
     for overlap in overlaps:
         out.print(
@@ -64,7 +70,8 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
         )
     for refused in found.refused:
         out.print(
-            f"[red]refused[/]: networks row {refused.row} ({refused.name}) is marked classified - it stays outside, always"
+            f"[red]refused[/]: networks row {refused.row} ({escape(refused.name)}) "
+            "is marked classified - it stays outside, always"
         )
     out.print(
         f"[green]good[/]: {len(found.needs)} needs must work, {len(found.forbidden)} ways must stay closed; no problems"

@@ -265,3 +265,33 @@ def test_unreadable_table_is_not_held_against_others(folder: Path) -> None:
     assert {line.split(":")[0] for line in problems(folder)} == {"stations.csv"}
     (folder / "sites.csv").unlink()
     assert {line.split(":")[0].split(" ")[0] for line in problems(folder)} == {"sites.csv", "stations.csv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        ("policy.yaml", "2027-09-30", "2027-09-31", "a value that cannot be"),
+        (
+            "policy.yaml",
+            "dns_domain: yichuan.example",
+            "dns_domain: yichuan.example\ndns_domain: other.example",
+            "given twice",
+        ),
+        ("policy.yaml", "dns_domain: yichuan.example", 'dns_domain: "x; } evil {"', "dns_domain"),
+        ("county.yaml", "id: yichuan", 'id: "yi:chuan"', "county.yaml [id]"),
+        ("stations.csv", ",center,", ",centre,", "expected one of zone"),
+    ],
+)
+def test_values_that_would_do_harm_later_are_found_now(
+    folder: Path, name: str, old: str, new: str, expected: str
+) -> None:
+    """Impossible dates, keys given twice, text that would reach a configuration, mistyped kinds: all named by the survey."""
+    edit(folder, name, lambda t: t.replace(old, new))
+    assert any(expected in line for line in problems(folder))
+
+
+def test_second_line_of_a_network_at_a_site_is_a_problem(folder: Path) -> None:
+    """A second line would hide the first one from every gate."""
+    row = "fin-l-two,finance-man,chengguan,fin-chengguan,wan9,lan9,fin-hub,chengguan9,x,20,1,,10.20.77.0/24,10.20.251.0/30,\n"
+    edit(folder, "circuits.csv", lambda t: t + row)
+    assert any("has a line at chengguan already" in line for line in problems(folder))

@@ -409,17 +409,28 @@ def test_overlapping_runs_that_disagree_refuse() -> None:
     assert not judge_retirement("fin@ta", "drain", replace(scene, evidence=(run, failed))).allowed
 
 
-def test_a_lost_run_outweighs_older_passes_of_its_units_only() -> None:
-    """Deleting the file of a later run voids what came before for the units it was about, and for no others."""
+def test_a_lost_run_outweighs_older_passes_of_everybody() -> None:
+    """Deleting the file of a later run voids what came before for all: it may have measured more than the units it names."""
     scene = at_drain()
     at = scene.now
     later = replace(scene, now=at + timedelta(seconds=30))
-    for units, allowed in (((), False), (("fin@ta",), False), (("fin@tb",), True)):
+    for units in ((), ("fin@ta",), ("fin@tb",)):
         lost = measure(COUNTY, at, results=[], units=units).model_copy(update={"problem": "evidence/x is missing"})
         verdict = judge_retirement("fin@ta", "drain", replace(later, evidence=(*scene.evidence, lost)))
-        assert verdict.allowed is allowed, units
-        if not allowed:
-            assert "a run is lost: evidence/x is missing" in text_of(verdict)
+        assert not verdict.allowed, units
+        assert "a run is lost: evidence/x is missing" in text_of(verdict)
+
+
+def test_failure_under_a_clock_set_back_still_counts() -> None:
+    """What the ledger holds later counts as later: a clock set back does not make a failure look old."""
+    scene = at_drain()
+    run = scene.evidence[0].model_copy(update={"seq": 5})
+    check = run.results[needed("drain")[0]].check
+    began = scene.now - timedelta(minutes=30)
+    failed = measure(COUNTY, began, results=[fail_check(check, began)])
+    assert judge_retirement("fin@ta", "drain", replace(scene, evidence=(run, failed))).allowed
+    after = failed.model_copy(update={"seq": 9})
+    assert not judge_retirement("fin@ta", "drain", replace(scene, evidence=(run, after))).allowed
 
 
 def test_evidence_from_the_future_is_refused() -> None:
