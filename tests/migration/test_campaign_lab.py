@@ -1,0 +1,330 @@
+"""The stages on real routers: whatever goes wrong and whenever, devices go back or hold the whole change, and the ledger knows.
+
+One lab of the county's first town, provisioned and with its county units cut over, serves all tests of a worker;
+each test takes a unit of its own and puts back what it changed.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from migration.campaign import Campaign, open_campaign
+from nornir_tasks.changes import pending, read_configs
+from tests.lab_fixture import ROOT, copy_county, run_lab, skip_without_machine
+
+REVERT_S = 60
+TIMERS = {"revert_s": REVERT_S, "converge_s": 10, "soak_s": 1, "hold_s": 1}
+GOOD, FAILED, BAD_INPUT, REFUSED, UNKNOWN = range(5)
+KILLED = -9
+pytestmark = [pytest.mark.lab, pytest.mark.heavy]  # minutes of real routers: ./scripts/test --all
+
+
+@dataclass(frozen=True)
+class Town:
+    """A county folder whose lab is up."""
+
+    folder: Path
+
+    @cached_property
+    def campaign(self) -> Campaign:
+        """The same county, for looking on."""
+        return open_campaign(self.folder)
+
+    def run(self, *arguments: str, expect: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `extranet`, and hold it to its exit code."""
+        return self._call(["-P", "-m", "scripts.main", *arguments], expect)
+
+    def break_at(self, what: str, moment: str, *arguments: str, expect: int) -> subprocess.CompletedProcess[str]:
+        """Run `extranet` with something happening at a moment: `before|after FUNCTION CALL`."""
+        when, where, call = moment.split()
+        return self._call(
+            ["-m", "tests.migration.breakpoints", what, when, where, call, "--", *arguments], expect=expect
+        )
+
+    def _call(self, command: list[str], expect: int | None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "EXTRANET_COUNTY": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        if expect is not None:
+            assert done.returncode == expect, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def fault(self, *arguments: str) -> None:
+        """Make or mend a fault."""
+        self.run("lab", "fault", *arguments, expect=GOOD)
+
+    def fault_command(self, *arguments: str) -> str:
+        """Return the shell command of a fault, to happen inside another command."""
+        return f"{sys.executable} -P -m scripts.main lab fault {' '.join(arguments)}"
+
+    def state(self, unit: str) -> str:
+        """Return where a unit stands; says when a step of it is open."""
+        record = self.campaign.records()[unit]
+        return f"{record.state} (open)" if record.open else record.state.value
+
+    def configs(self) -> dict[str, str]:
+        """Return what every router runs."""
+        return {d: out.value.text for d, out in read_configs(self.campaign.nornir).items() if out.value}
+
+    def armed(self) -> list[str]:
+        """Return the routers with an unconfirmed change."""
+        return sorted(d for d, out in pending(self.campaign.nornir).items() if out.value)
+
+    def intents(self) -> int:
+        """Return how many steps were begun."""
+        return sum(e.kind == "intent" for e in self.campaign.events())
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the routers whose configuration differs."""
+    return sorted(d for d in before if before[d] != after.get(d))
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """The lab, provisioned, its county units cut over."""
+    skip_without_machine()
+    folder = copy_county(tmp_path_factory.mktemp("campaign") / "county")
+    policy = folder / "policy.yaml"
+    text = policy.read_text("utf-8")
+    for name, seconds in TIMERS.items():
+        text = re.sub(rf"(?m)^(\s+{name}:) \d+", rf"\1 {seconds}", text)
+    policy.write_text(text, "utf-8")
+    made = Town(folder)
+    try:
+        made.run("plan", "addresses", expect=GOOD)
+        made.run("lab", "up", "--towns", "1", expect=GOOD)
+        made.run("config", "push", "--yes", expect=GOOD)
+        hubs = [f"{network}@county" for network in ("finance-man", "party-edu", "social-security", "real-estate")]
+        made.run("cutover", *hubs, "--yes", expect=GOOD)
+        yield made
+    finally:
+        run_lab(folder, "down")
+
+
+def test_a_cutover_is_kept_done_once_and_taken_back(town: Town) -> None:
+    """Cutting over changes exactly the unit's routers; a second time changes nothing; back is as before."""
+    unit, before = "real-estate@chengguan", town.configs()
+    shown = town.run("cutover", unit, expect=GOOD)
+    assert "nothing was changed" in shown.stdout
+    assert town.configs() == before
+    town.run("cutover", "不动产登记专网＠城关街道便民服务中心", "--yes", expect=GOOD)
+    # The last unit of its network: the core drops what led to the hub as well.
+    assert changed(before, town.configs()) == ["chengguan-r1", "core1", "rea-chengguan"]
+    assert town.run("config", "diff").returncode == GOOD
+    begun = town.intents()
+    town.run("cutover", unit, "--yes", expect=GOOD)
+    assert town.intents() == begun
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+    assert town.configs() == before
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+    assert town.state(unit) == "provisioned"
+
+
+def test_killed_between_the_confirms_it_is_finished_by_the_same_command(town: Town) -> None:
+    """Kill -9 with one side confirmed: the ledger knows it is open, and the same command finishes, pushing nothing twice."""
+    unit, before = "social-security@chengguan", town.configs()
+    town.break_at("SIGKILL", "after migration.steps:wire.confirm 1", "cutover", unit, "--yes", expect=KILLED)
+    assert town.state(unit) == "proven (open)"
+    assert town.armed() == ["hrs-chengguan"]
+    begun = town.intents()
+    done = town.run("cutover", unit, "--yes", expect=GOOD)
+    assert "every device keeps the change" in done.stderr
+    assert town.intents() == begun
+    assert town.armed() == []
+    assert changed(before, town.configs()) == ["chengguan-r1", "hrs-chengguan"]
+    assert town.state(unit) == "cut_over"
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+    assert town.configs() == before
+
+
+def test_a_router_that_reboots_before_its_confirm_undoes_all(town: Town) -> None:
+    """The old side rebooted under its timer and came back as before: the new side, confirmed already, is changed back."""
+    unit, before = "finance-man@chengguan", town.configs()
+    reboot = f"{town.fault_command('stop', 'fin-chengguan')} && {town.fault_command('start', 'fin-chengguan')}"
+    done = town.break_at(reboot, "before migration.steps:wire.confirm 2", "cutover", unit, "--yes", expect=FAILED)
+    assert "fin-chengguan: change" in done.stdout
+    assert town.configs() == before
+    assert town.state(unit) in {"provisioned", "proven"}
+
+
+def test_a_need_that_fails_in_the_proof_undoes_all(town: Town) -> None:
+    """One service that a station cannot reach over the new path: exit 1, the check named, everything as before."""
+    unit, before = "finance-man@chengguan", town.configs()
+    cut = town.fault_command("drop", "chengguan-r1", "--what", "tcp", "--port", "1521")
+    try:
+        done = town.break_at(cut, "before migration.steps:_Run._judge 1", "cutover", unit, "--yes", expect=FAILED)
+    finally:
+        town.fault("undrop", "chengguan-r1")
+    assert "chengguan-center/finance/finance" in done.stdout
+    assert town.configs() == before
+    assert town.armed() == []
+
+
+def test_a_router_that_cannot_be_trusted_is_not_touched(town: Town) -> None:
+    """Wrong host key, refused login: one clear line, exit 1, nothing changed on any router."""
+    router, push, before = "chengguan-wabei-r1", ("config", "push", "chengguan-wabei", "--yes"), town.configs()
+    known = town.folder / ".lab" / "known_hosts"
+    good = known.read_text("utf-8")
+    address = town.campaign.access.addresses[router]
+    other = next(line.partition(" ")[2] for line in good.splitlines() if not line.startswith(f"{address} "))
+    known.write_text(re.sub(rf"(?m)^{re.escape(address)} .*$", f"{address} {other}", good), "utf-8")
+    try:
+        assert f"{router}: the host key" in town.run(*push, expect=FAILED).stdout
+    finally:
+        known.write_text(good, "utf-8")
+
+    def move_keys(old: str, new: str) -> None:
+        town.run("lab", "exec", router, "--", "mv", f"/etc/ssh/{old}", f"/etc/ssh/{new}", expect=GOOD)
+
+    move_keys("lab_authorized_keys", "aside")
+    try:
+        assert f"{router}: {address} port 22 refused 'root'" in town.run(*push, expect=FAILED).stdout
+    finally:
+        move_keys("aside", "lab_authorized_keys")
+
+    assert town.configs() == before
+
+
+def test_a_second_operator_is_turned_away(town: Town) -> None:
+    """While one command changes the county, another is refused at once and told who it is."""
+    other = f"{sys.executable} -P -m scripts.main config push --yes; test $? = {BAD_INPUT}"
+    town.break_at(
+        other, "before migration.steps:_Run._judge 1", "config", "push", "chengguan-wabei", "--yes", expect=GOOD
+    )
+
+
+def test_a_village_retires_stage_by_stage_and_comes_back(town: Town) -> None:
+    """Refused without proof and while evidence is lost; drained and undone; shut, held and removed in order."""
+    unit, hub = "party-edu@chengguan-wabei", "party-edu@county"
+    town.run("retire", unit, "--yes", expect=REFUSED)
+    town.run("cutover", unit, "--yes", expect=GOOD)
+    time.sleep(TIMERS["soak_s"])
+    assert json.loads(town.run("verify", "--unit", unit, "--json", expect=GOOD).stdout)["ok"]
+    newest = max((town.folder / "evidence").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    kept = newest.read_bytes()
+    newest.write_bytes(kept[:-9])
+    refused = town.run("retire", unit, "--yes", expect=REFUSED)
+    assert "a run is lost" in refused.stdout
+    newest.write_bytes(kept)
+
+    town.run("retire", unit, "--until", "drained", "--yes", expect=GOOD)
+    assert town.state(unit) == "drained"
+    town.run("cutover", unit, "--back", "--yes", expect=REFUSED)
+    town.run("retire", unit, "--undo", "--yes", expect=GOOD)
+    assert town.state(unit) == "soaked"
+    town.run("retire", unit, "--undo", "--yes", expect=REFUSED)
+    town.run("retire", hub, "--yes", expect=REFUSED)  # others still hang on it
+    town.run("retire", unit, "--wait", "--yes", expect=GOOD)
+    assert town.state(unit) == "removed"
+    town.run("retire", unit, "--yes", expect=GOOD)
+    town.run("retire", unit, "--undo", "--yes", expect=REFUSED)
+    assert town.run("ledger", "verify").returncode == GOOD
+
+
+MOMENTS = (
+    "before migration.steps:_Run._open 1",
+    "after migration.steps:_Run._open 1",
+    "after nornir_tasks.platforms.frr.driver:FrrDriver.commit_config 1",
+    "after migration.steps:_Run._commit 1",
+    "after migration.steps:_Run._commit 2",
+    "after migration.steps:measure_until 1",
+    "before migration.steps:_Run._record_decision 1",
+    "after migration.steps:_Run._record_decision 1",
+    "after migration.steps:wire.confirm 1",
+    "after migration.steps:wire.confirm 2",
+    "before migration.steps:_Run._close 1",
+    "after migration.steps:_Run._close 1",
+)
+
+
+@pytest.mark.heavy
+def test_a_router_that_dies_between_the_confirms_is_waited_for(town: Town) -> None:
+    """Nobody knows what it holds (exit 4): refused while it is off (exit 3), done when it is back."""
+    unit, before = "finance-man@chengguan", town.configs()
+    stop = town.fault_command("stop", "fin-chengguan")
+    done = town.break_at(stop, "before migration.steps:wire.confirm 2", "cutover", unit, "--yes", expect=UNKNOWN)
+    try:
+        assert "not seen to go back: fin-chengguan" in done.stdout
+        assert "(open)" in town.state(unit)
+        assert "is unfinished" in town.run("cutover", unit, "--yes", expect=REFUSED).stdout
+        assert "is unfinished" in town.run("config", "push", "chengguan", "--yes", expect=REFUSED).stderr
+    finally:
+        town.fault("start", "fin-chengguan")
+    town.run("cutover", unit, "--yes", expect=GOOD)
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+    assert town.configs() == before
+
+
+@pytest.mark.heavy
+def test_a_router_that_is_off_is_not_waited_for(town: Town) -> None:
+    """A legacy router or an extranet router that is off: exit 1 or 3 with its name, and nothing changed elsewhere."""
+    unit, before = "finance-man@chengguan", town.configs()
+    for router, code in (("fin-chengguan", FAILED), ("chengguan-r1", REFUSED)):
+        town.fault("stop", router)
+        try:
+            done = town.run("cutover", unit, "--yes", expect=code)
+        finally:
+            town.fault("start", router)
+        assert f"{router}: cannot be reached" in done.stdout + done.stderr
+    assert town.configs() == before
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "after the timers"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_moment_it_ends_whole(town: Town, moment: str, *, late: bool) -> None:
+    """Kill -9 at each moment of a cutover, then the same command: done once, every router whole, nothing armed."""
+    unit, before = "social-security@chengguan", town.configs()
+    town.break_at("SIGKILL", moment, "cutover", unit, "--yes", expect=KILLED)
+    if late:
+        time.sleep(REVERT_S + 5)
+        halves = changed(before, town.configs())
+        if moment.split()[1:] != [
+            "migration.steps:wire.confirm",
+            "1",
+        ]:  # the one moment that leaves a half, until asked
+            assert halves in ([], ["chengguan-r1", "hrs-chengguan"])
+    town.run("cutover", unit, "--yes", expect=GOOD)
+    assert changed(before, town.configs()) == ["chengguan-r1", "hrs-chengguan"]
+    assert town.armed() == []
+    assert town.state(unit) == "cut_over"
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+    assert town.configs() == before
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", MOMENTS[2:])
+def test_interrupted_at_any_moment_it_ends_whole(town: Town, moment: str, number: str) -> None:
+    """Ctrl-C or a polite kill at each moment of a retirement's stage: exit 4, nothing armed, nothing open."""
+    unit, before = "social-security@chengguan-xichang", town.configs()
+    if town.state(unit) == "provisioned":
+        town.run("cutover", unit, "--yes", expect=GOOD)
+        before = town.configs()
+    town.run("verify", "--unit", unit)
+    moment = moment.replace("_commit 2", "_commit 1").replace("confirm 2", "confirm 1")
+    town.break_at(number, moment, "retire", unit, "--until", "drained", "--yes", expect=UNKNOWN)
+    assert town.armed() == []
+    state = town.state(unit)
+    assert state in {"soaked", "drained"}
+    assert changed(before, town.configs()) == ([] if state == "soaked" else ["hrs-hub"])
+    if state == "drained":
+        town.run("retire", unit, "--undo", "--yes", expect=GOOD)
+    assert town.configs() == before
