@@ -176,7 +176,7 @@ def _judge(campaign: Campaign, units: Sequence[Unit], fresh: tuple[Evidence, ...
             UnitReport(
                 unit=unit.id,
                 verdict=judge_cutover(unit.id, situation),
-                changes=show_phases(phases),
+                changes=show_phases(campaign, phases),
                 state=record.state.value,
             )
         )
@@ -262,7 +262,7 @@ def _judge_back(campaign: Campaign, unit: Unit) -> UnitReport:
     phases: Phases = ()
     if verdict.allowed and state.reached(UnitState.CUT_OVER):
         phases = move_units(campaign, [unit], state, UnitState.PROVISIONED)
-    return UnitReport(unit=unit.id, verdict=verdict, changes=show_phases(phases), state=state.value)
+    return UnitReport(unit=unit.id, verdict=verdict, changes=show_phases(campaign, phases), state=state.value)
 
 
 def judge_way_back(unit: Unit, situation: Situation) -> Verdict:

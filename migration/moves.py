@@ -14,7 +14,7 @@ from inventory.model import Unit
 from migration.campaign import Campaign
 from migration.units import UnitState, devices_under
 from nornir_tasks.changes import Change
-from nornir_tasks.intent import VrfBackend, legacy_patch, render_all
+from nornir_tasks.intent import VrfBackend, legacy_patch, platform_of, render_all
 from nornir_tasks.platforms.frr.legacy import LegacyState, legacy_state_of
 from nornir_tasks.stations.model import Check
 
@@ -76,12 +76,18 @@ def _legacy_changes(
     return tuple(Change(device=d, mode="merge", config="\n".join(block) + "\n") for d, block in lines.items())
 
 
-def show_phases(phases: Phases) -> dict[str, str]:
-    """Return a person's view of changes by device: merged lines as they are, whole configurations by what they mean."""
+def show_phases(campaign: Campaign, phases: Phases) -> dict[str, str]:
+    """Return a person's view of changes by device: merged lines as they are, whole configurations as differences.
+
+    Differences are from what is intended now, by the ledger; no device is asked.
+    """
+    changes = [c for phase in phases for c in phase]
+    now = intended_configs(campaign, [c.device for c in changes if c.mode == "replace"])
     return {
-        c.device: c.config if c.mode == "merge" else "(the LANs' IPv4 gateways move to or from here)"
-        for phase in phases
-        for c in phase
+        c.device: c.config
+        if c.mode == "merge"
+        else platform_of(campaign.county, c.device).compare(now[c.device], c.config)
+        for c in changes
     }
 
 

@@ -108,7 +108,7 @@ def _preview(campaign: Campaign, units: Sequence[Unit], until: UnitState, say: S
     for unit in units:
         state = records[unit.id].state
         plan = STAGES.get(state) if unit.id in verdicts else None
-        changes = show_phases(move_units(campaign, [unit], state, plan.end)) if plan else {}
+        changes = show_phases(campaign, move_units(campaign, [unit], state, plan.end)) if plan else {}
         verdict = verdicts.get(unit.id) or Verdict(gate="retire", unit=unit.id, allowed=True)
         out.append(UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value))
     return out
@@ -198,7 +198,7 @@ class _Retirement:
             start = UnitState.SOAKED
         phases = move_units(self.campaign, units, start, plan.end)
         for unit in units:
-            self.changes[unit.id] |= show_phases(move_units(self.campaign, [unit], start, plan.end))
+            self.changes[unit.id] |= show_phases(self.campaign, move_units(self.campaign, [unit], start, plan.end))
         users = list(dict.fromkeys(x for u in units for x in users_of(self.campaign, u)))
         self.say(f"· {plan.stage.value}: {', '.join(u.id for u in units)}")
         attempt = Attempt(
@@ -277,5 +277,5 @@ def _judge_undo(campaign: Campaign, unit: Unit) -> UnitReport:
     verdict = judge_way_back(unit, situation)
     if verdict.allowed and state not in UNDO:
         verdict = refuse(verdict, f"only drained and shut can be undone, found {state}")
-    changes = show_phases(move_units(campaign, [unit], state, UNDO[state])) if state in UNDO else {}
+    changes = show_phases(campaign, move_units(campaign, [unit], state, UNDO[state])) if state in UNDO else {}
     return UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value)

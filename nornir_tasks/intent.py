@@ -14,6 +14,7 @@ from inventory.errors import ExtranetError, UnknownNameError
 from inventory.model import EXTRANET, County, Unit
 from inventory.topology import Topology
 from nornir_tasks.drivers import Capabilities, Driver
+from nornir_tasks.platforms.frr.config import compare as compare_frr
 from nornir_tasks.platforms.frr.driver import CAPABILITIES as FRR_CAPABILITIES
 from nornir_tasks.platforms.frr.driver import FrrDriver
 from nornir_tasks.platforms.frr.legacy import LegacyState
@@ -41,7 +42,7 @@ class RenderLegacyPatch(Protocol):
 
 
 class Platform:
-    """What the suite knows of a platform."""
+    """What the suite knows of a platform. `compare` says for people what turns one configuration text into another."""
 
     def __init__(
         self,
@@ -49,11 +50,13 @@ class Platform:
         render_legacy_patch: RenderLegacyPatch,
         driver: Callable[[str, Access], Driver],
         capabilities: Capabilities,
+        compare: Callable[[str, str], str],
     ) -> None:
         self.render = render
         self.render_legacy_patch = render_legacy_patch
         self.driver = driver
         self.capabilities = capabilities
+        self.compare = compare
 
 
 class PlatformUnknownError(ExtranetError):
@@ -66,7 +69,7 @@ class PlatformUnknownError(ExtranetError):
 
 
 PLATFORMS: dict[str, Platform] = {
-    "frr": Platform(render_frr_device, render_frr_legacy_patch, FrrDriver, FRR_CAPABILITIES),
+    "frr": Platform(render_frr_device, render_frr_legacy_patch, FrrDriver, FRR_CAPABILITIES, compare_frr),
 }
 
 

@@ -135,7 +135,9 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
         out.print(f"[green]✓ {report.unit}[/]: {report.state if applied else 'allowed'}")
     if not applied:
         for device, lines in report.changes.items():
-            out.print(f"    {device}: {escape('; '.join(lines.split(chr(10))).strip('; '))}")
+            out.print(f"    {device}:")
+            for line in lines.rstrip().splitlines():
+                out.print(f"      {escape(line)}", highlight=False)
 
 
 def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:

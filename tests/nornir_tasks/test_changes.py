@@ -106,7 +106,7 @@ def routers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, FakeRouter]]:
     fakes: dict[str, FakeRouter] = {d.id: FakeRouter() for d in COUNTY.devices}
     monkeypatch.setattr(FakeDriver, "routers", fakes)
     frr = PLATFORMS["frr"]
-    fake = Platform(frr.render, frr.render_legacy_patch, FakeDriver, FakeDriver.capabilities)
+    fake = Platform(frr.render, frr.render_legacy_patch, FakeDriver, FakeDriver.capabilities, frr.compare)
     monkeypatch.setitem(PLATFORMS, "frr", fake)
     yield fakes
     assert FakeDriver.open_sessions == set()

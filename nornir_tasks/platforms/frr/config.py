@@ -197,6 +197,11 @@ def differences(running: FrrConfig, wanted: FrrConfig) -> str:
     return "\n".join(out) + "\n"
 
 
+def compare(before: str, after: str) -> str:
+    """Return what turns one configuration's text into another's, for people, as `differences` does."""
+    return differences(parse(before), parse(after))
+
+
 def _in_order(config: FrrConfig, path: BlockPath) -> Iterator[BlockPath]:
     key = (lambda p: _rank_block(p[0])) if not path else (lambda p: (p[-1],))
     for child in sorted(config.children(path), key=key):
