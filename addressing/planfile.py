@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from addressing.model import AddressPlan
 from inventory.errors import ExtranetError
-from inventory.files import write_whole
+from inventory.files import NOT_REGULAR, is_irregular, write_whole
 
 PLAN_FILE = "plan/addresses.json"
 
@@ -58,6 +58,8 @@ def write_plan(plan: AddressPlan, path: Path) -> None:
 
 def read_plan(path: Path) -> AddressPlan:
     """Read a plan; PlanFileError when it is missing or damaged."""
+    if is_irregular(path):
+        raise PlanFileError(path, NOT_REGULAR, "restore it from your version control")
     try:
         return AddressPlan.model_validate_json(path.read_text("utf-8"))
     except FileNotFoundError as error:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from inventory.errors import ExtranetError
+from inventory.files import NOT_REGULAR, is_irregular
 from inventory.model import Model
 from inventory.yamlfile import YamlProblemError, parse_yaml
 
@@ -26,18 +27,35 @@ class Access(Model):
     `vrf_backend` says how a Linux router keeps VRFs: `device` (real VRFs) or `netns`.
     """
 
-    target: Literal["lab", "field"]
-    name: str
-    user: str = "root"
-    port: int = 22
-    identity_file: str | None = None
-    known_hosts: str
-    addresses: dict[str, str]
-    vrf_backend: Literal["device", "netns"] = "device"
-    towns: int | None = None
-    """A lab of only the county's first N towns; commands then work on that part. Never for a real network."""
-    ca_file: str | None = None
-    """CA bundle on the stations by which service certificates are checked (None: the station's own trust store)."""
+    target: Literal["lab", "field"] = Field(
+        description="what is spoken to; `field` in access.yaml, `lab` in the file that 'lab up' writes",
+        examples=["field"],
+    )
+    name: str = Field(description="the network's name, for people", examples=["yichuan"])
+    user: str = Field(default="root", description="whom to log in as", examples=["netops"])
+    port: int = Field(default=22, description="the SSH port", examples=[22])
+    identity_file: str | None = Field(
+        default=None,
+        description="the private key's file; without it, the SSH agent's keys",
+        examples=["/etc/extranet/id_ed25519"],
+    )
+    known_hosts: str = Field(description="the file of host keys, which are always checked", examples=["known_hosts"])
+    addresses: dict[str, str] = Field(
+        description="management addresses by device or station id", examples=[{"core1": "2001:db8::1"}]
+    )
+    vrf_backend: Literal["device", "netns"] = Field(
+        default="device", description="how routers keep VRFs: as VRF devices or as namespaces", examples=["device"]
+    )
+    towns: int | None = Field(
+        default=None,
+        description="a lab of only the county's first N towns; commands then work on that part; never in the field",
+        examples=[3],
+    )
+    ca_file: str | None = Field(
+        default=None,
+        description="CA bundle on the stations for the services' certificates; without it, their own trust store",
+        examples=["/etc/ssl/certs/county.pem"],
+    )
 
     @model_validator(mode="after")
     def _whole_county_in_the_field(self) -> Self:
@@ -69,6 +87,8 @@ def read_access(county_dir: Path) -> Access:
     for name in (LAB_FILE, FIELD_FILE):
         path = county_dir / name
         if path.exists():
+            if is_irregular(path):
+                raise AccessFileError(path, NOT_REGULAR)
             try:
                 access = Access.model_validate(parse_yaml(path.read_text("utf-8")))
             except (OSError, UnicodeDecodeError, YamlProblemError) as error:

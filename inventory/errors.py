@@ -13,11 +13,14 @@ ExtranetError                exit 2   bad usage or input
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import ClassVar
 
 from inventory.model import Model
+
+_SUGGESTED, _SPELLINGS = 3, 16
+"""How many near matches to name, and how many spellings to look through for them."""
 
 
 class Problem(Model):
@@ -52,14 +55,31 @@ class InputProblemsError(ExtranetError):
 
 
 class UnknownNameError(ExtranetError):
-    """A name that the inventory does not hold."""
+    """A name that is not there.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    Where one thing goes by several names, `known` maps each name to the thing: a thing is suggested once, and counted
+    once. `where` is what does not hold it, `see` the command that lists what there is.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str] | Mapping[str, str],
+        *,
+        where: str = "the inventory",
+        see: str = "extranet status",
+    ) -> None:
         self.kind, self.name = kind, name
-        pool = sorted(known)
-        self.near = get_close_matches(name, pool, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(self.near)}?" if self.near else f"there are {len(pool)}; see 'extranet status'"
-        super().__init__(f"{kind} {name!r}: not in the inventory; {hint}")
+        things = known if isinstance(known, Mapping) else {n: n for n in known}
+        closest: dict[str, str] = {}
+        for spelling in get_close_matches(name, sorted(things), n=_SPELLINGS, cutoff=0.5):
+            closest.setdefault(things[spelling], spelling)
+        self.near = list(closest.values())[:_SUGGESTED]
+        number = len(set(things.values()))
+        there = f"there is {number}" if number == 1 else f"there are {number}"
+        hint = f"did you mean {', '.join(self.near)}?" if self.near else f"{there}; see '{see}'"
+        super().__init__(f"{kind} {name!r}: not in {where}; {hint}")
 
 
 class CheckFailedError(ExtranetError):

@@ -94,12 +94,19 @@ class Site(Model):
 class Plane(Model):
     """What keeps departments apart on the extranet: a VRF with its prefixes. `slot` is its field value in the IPv6 plan."""
 
-    id: str = Field(pattern=r"^[a-z][a-z0-9]{1,10}$")
-    name: str
-    kind: PlaneKind
-    tenant: str
-    vlan: int = Field(ge=2, le=4094)
-    slot: int = Field(ge=1, le=15)
+    id: str = Field(
+        pattern=r"^[a-z][a-z0-9]{1,10}$", description="the plane's identifier, and its VRF's name", examples=["finance"]
+    )
+    name: str = Field(description="what people call it", examples=["财政专用区"])
+    kind: PlaneKind = Field(
+        description="public: every station has it; dedicated: one department's; shared: services that all planes reach",
+        examples=["dedicated"],
+    )
+    tenant: str = Field(description="the department whose it is", examples=["伊川县财政局"])
+    vlan: int = Field(ge=2, le=4094, description="its VLAN tag on trunks, unique", examples=[110])
+    slot: int = Field(
+        ge=1, le=15, description="its fixed place in the IPv6 plan, unique; never change it", examples=[3]
+    )
 
 
 class LegacyNetwork(Model):
@@ -250,37 +257,82 @@ class Forbidden(Model):
 class CoverageTarget(Model):
     """A share (0..1) of central villages that must be covered by a date."""
 
-    share: float = Field(gt=0, le=1)
-    by: date
+    share: float = Field(
+        gt=0, le=1, description="share of central villages whose station must be covered", examples=[0.7]
+    )
+    by: date = Field(description="the day by which they must be", examples=["2027-09-30"])
 
 
 class Timers(Model):
     """Seconds, all of them."""
 
-    revert_s: int = Field(default=180, ge=20, le=3600)
-    """Rollback timer armed on the device before a change; must outlast load plus probes."""
-    soak_s: int = Field(default=7 * 86400, ge=0)
-    hold_s: int = Field(default=3 * 86400, ge=0)
-    """How long a link stays shut before its configuration may be removed."""
-    evidence_ttl_s: int = Field(default=3600, ge=10)
-    probe_timeout_s: float = Field(default=3.0, gt=0, le=30)
-    converge_s: int = Field(default=30, ge=1)
-    """How long to wait for probes to turn good after a change before going back."""
+    revert_s: int = Field(
+        default=180,
+        ge=20,
+        le=3600,
+        description="seconds of the rollback timer armed on a device before a change; must outlast load and probes",
+        examples=[180],
+    )
+    soak_s: int = Field(
+        default=7 * 86400,
+        ge=0,
+        description="seconds on the new path before an old line may be drained",
+        examples=[604800],
+    )
+    hold_s: int = Field(
+        default=3 * 86400,
+        ge=0,
+        description="seconds that a line stays shut before its configuration may be removed",
+        examples=[259200],
+    )
+    evidence_ttl_s: int = Field(default=3600, ge=10, description="seconds that a measurement counts", examples=[3600])
+    probe_timeout_s: float = Field(
+        default=3.0, gt=0, le=30, description="seconds to wait for the answer to one probe", examples=[3]
+    )
+    converge_s: int = Field(
+        default=30,
+        ge=1,
+        description="seconds to wait for probes to turn good after a change before going back",
+        examples=[40],
+    )
 
 
 class Policy(Model):
     """What the county decided. `pool` is the IPv6 block the plan divides."""
 
-    pool: IPv6Network
-    ipv4_pool: IPv4Network
-    """IPv4 LANs of the public plane and of the shared services come from here."""
-    ipv4_link_pool: IPv4Network
-    shared_ipv4: IPv4Network
-    dns_domain: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$")
-    reserve: float = 0.5
-    coverage: tuple[CoverageTarget, ...] = ()
-    timers: Timers = Timers()
-    planes: tuple[Plane, ...]
+    pool: IPv6Network = Field(
+        description="the IPv6 block that the plan divides: /16 to /44, its length a multiple of 4",
+        examples=["3fff:329::/36"],
+    )
+    ipv4_pool: IPv4Network = Field(
+        description="IPv4 LANs of the public plane and of the shared services come from here",
+        examples=["10.128.0.0/16"],
+    )
+    ipv4_link_pool: IPv4Network = Field(
+        description="IPv4 of the extranet's own links; apart from ipv4_pool", examples=["100.64.0.0/16"]
+    )
+    shared_ipv4: IPv4Network = Field(
+        description="IPv4 of the shared services' LAN, a part of ipv4_pool", examples=["10.128.255.0/24"]
+    )
+    dns_domain: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$",
+        description="the domain under which services have their names",
+        examples=["yichuan.example"],
+    )
+    coverage: tuple[CoverageTarget, ...] = Field(
+        default=(),
+        description="shares of central villages to be covered, with their dates, the earliest first",
+        examples=[[{"share": 0.7, "by": "2027-09-30"}]],
+    )
+    timers: Timers = Field(
+        default=Timers(), description="how long things may take or must last", examples=[{"soak_s": 604800}]
+    )
+    planes: tuple[Plane, ...] = Field(
+        description="what keeps departments apart: one VRF each; exactly one is public and one is shared",
+        examples=[
+            [{"id": "finance", "name": "财政专用区", "kind": "dedicated", "tenant": "财政局", "vlan": 110, "slot": 3}]
+        ],
+    )
 
 
 class County(Model):

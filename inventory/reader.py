@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from inventory import tables
 from inventory.errors import InputProblemsError, Problem
+from inventory.files import NOT_REGULAR, is_irregular
 from inventory.model import (
     EXTRANET,
     PLATFORM_NAMES,
@@ -41,86 +42,409 @@ from inventory.model import (
     Station,
 )
 from inventory.tables import Column, Row
+from inventory.wording import counted
 from inventory.yamlfile import YamlProblemError, parse_yaml
 
 C = Column
+FEW = 3
+"""Up to here each circuit outside its network's prefixes is a line of its own."""
+LISTED = 10
 
 _M = TypeVar("_M", bound=Model)
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "sites": (
-        C(name="id", chinese="编号", parse=tables.read_ident),
-        C(name="name", chinese="名称", parse=tables.read_name),
-        C(name="class", chinese="级别", parse=tables.read_choice(*(c.value for c in SiteClass))),
-        C(name="parent", chinese="上级", parse=tables.read_ident, required=False),
-        C(name="division_code", chinese="区划代码", parse=tables.read_code),
-        C(name="responsible", chinese="责任人", parse=tables.read_name),
-        C(name="central", chinese="中心村", parse=tables.read_yes, required=False),
-        C(name="public_ipv4", chinese="公用区IPv4", parse=tables.read_lan4, required=False),
+        C(
+            name="id",
+            chinese="编号",
+            parse=tables.read_ident,
+            about="the site's identifier, which never changes",
+            example="chengguan",
+        ),
+        C(
+            name="name",
+            chinese="名称",
+            parse=tables.read_name,
+            about="what people call it",
+            example="城关街道便民服务中心",
+        ),
+        C(
+            name="class",
+            chinese="级别",
+            parse=tables.read_choice(*(c.value for c in SiteClass)),
+            about="its level; exactly one site is the county",
+            example="town",
+        ),
+        C(
+            name="parent",
+            chinese="上级",
+            parse=tables.read_ident,
+            required=False,
+            about="the site above: a town's is the county, a village's its town; empty for the county",
+            example="county",
+        ),
+        C(
+            name="division_code",
+            chinese="区划代码",
+            parse=tables.read_code,
+            about="its code in the statistics bureau's list",
+            example="410329001000",
+        ),
+        C(
+            name="responsible",
+            chinese="责任人",
+            parse=tables.read_name,
+            about="who answers for it: a post, not a person's name",
+            example="城关街道办事处信息化负责人",
+        ),
+        C(
+            name="central",
+            chinese="中心村",
+            parse=tables.read_yes,
+            required=False,
+            about="whether the village is a central one, which the coverage dates count",
+            example="yes",
+        ),
+        C(
+            name="public_ipv4",
+            chinese="公用区IPv4",
+            parse=tables.read_lan4,
+            required=False,
+            about="IPv4 of the public plane's LAN where the extranet already reaches; empty: the plan gives one",
+            example="10.128.0.64/26",
+        ),
     ),
     "stations": (
-        C(name="id", chinese="编号", parse=tables.read_ident),
-        C(name="name", chinese="名称", parse=tables.read_name),
-        C(name="site", chinese="站点", parse=tables.read_ident),
-        C(name="kind", chinese="类型", parse=tables.read_choice(*STATION_KINDS)),
-        C(name="windows", chinese="窗口数", parse=tables.read_int(0, 10_000)),
-        C(name="host", chinese="主机号", parse=tables.read_int(2, 250)),
-        C(name="planes", chinese="业务区", parse=tables.read_idents),
+        C(
+            name="id",
+            chinese="编号",
+            parse=tables.read_ident,
+            about="the station's identifier",
+            example="chengguan-center",
+        ),
+        C(
+            name="name",
+            chinese="名称",
+            parse=tables.read_name,
+            about="what people call it",
+            example="城关街道便民服务中心",
+        ),
+        C(name="site", chinese="站点", parse=tables.read_ident, about="the site it stands at", example="chengguan"),
+        C(
+            name="kind",
+            chinese="类型",
+            parse=tables.read_choice(*STATION_KINDS),
+            about="what it is; services name kinds in needed_by",
+            example="center",
+        ),
+        C(name="windows", chinese="窗口数", parse=tables.read_int(0, 10_000), about="service windows", example="12"),
+        C(
+            name="host",
+            chinese="主机号",
+            parse=tables.read_int(2, 250),
+            about="its interface identifier in every LAN it joins, free at its site",
+            example="11",
+        ),
+        C(
+            name="planes",
+            chinese="业务区",
+            parse=tables.read_idents,
+            about="the planes it has a leg in (policy.yaml)",
+            example="public;finance",
+        ),
     ),
     "networks": (
-        C(name="id", chinese="编号", parse=tables.read_ident),
-        C(name="name", chinese="名称", parse=tables.read_name),
-        C(name="tenant", chinese="部门", parse=tables.read_name),
-        C(name="plane", chinese="业务区", parse=tables.read_ident, required=False),
-        C(name="classified", chinese="涉密", parse=tables.read_required_yes),
-        C(name="prefixes", chinese="地址段", parse=tables.read_prefixes4, required=False),
-        C(name="lead", chinese="牵头单位", parse=tables.read_name, required=False),
-        C(name="responsible", chinese="责任人", parse=tables.read_name, required=False),
+        C(
+            name="id",
+            chinese="编号",
+            parse=tables.read_ident,
+            about="the legacy network's identifier; a unit is network@site",
+            example="finance-man",
+        ),
+        C(name="name", chinese="名称", parse=tables.read_name, about="what people call it", example="财政城域网"),
+        C(
+            name="tenant",
+            chinese="部门",
+            parse=tables.read_name,
+            about="the department whose it is",
+            example="伊川县财政局",
+        ),
+        C(
+            name="plane",
+            chinese="业务区",
+            parse=tables.read_ident,
+            required=False,
+            about="the dedicated plane it moves to, its own alone; empty only for a classified network",
+            example="finance",
+        ),
+        C(
+            name="classified",
+            chinese="涉密",
+            parse=tables.read_required_yes,
+            about="whether it is marked classified: such a network is refused and stays outside",
+            example="no",
+        ),
+        C(
+            name="prefixes",
+            chinese="地址段",
+            parse=tables.read_prefixes4,
+            required=False,
+            about="its address ranges; empty only for a classified network",
+            example="10.20.0.0/16",
+        ),
+        C(
+            name="lead",
+            chinese="牵头单位",
+            parse=tables.read_name,
+            required=False,
+            about="who leads its migration; empty only for a classified network",
+            example="伊川县政务服务和大数据管理局局长",
+        ),
+        C(
+            name="responsible",
+            chinese="责任人",
+            parse=tables.read_name,
+            required=False,
+            about="who answers for it in the department; empty only for a classified network",
+            example="伊川县财政局信息中心主任",
+        ),
     ),
     "devices": (
-        C(name="id", chinese="编号", parse=tables.read_ident),
-        C(name="name", chinese="名称", parse=tables.read_name),
-        C(name="site", chinese="站点", parse=tables.read_ident),
-        C(name="role", chinese="角色", parse=tables.read_choice(*(r.value for r in Role))),
-        C(name="network", chinese="网络", parse=tables.read_ident),
-        C(name="platform", chinese="平台", parse=tables.read_choice(*PLATFORM_NAMES)),
-        C(name="asn", chinese="自治域号", parse=tables.read_int(1, 4_294_967_294), required=False),
-        C(name="management", chinese="管理地址", parse=tables.read_address, required=False),
+        C(
+            name="id",
+            chinese="编号",
+            parse=tables.read_ident,
+            about="the router's identifier and host name",
+            example="chengguan-r1",
+        ),
+        C(name="name", chinese="名称", parse=tables.read_name, about="what people call it", example="城关街道路由器"),
+        C(name="site", chinese="站点", parse=tables.read_ident, about="the site it stands at", example="chengguan"),
+        C(
+            name="role",
+            chinese="角色",
+            parse=tables.read_choice(*(r.value for r in Role)),
+            about="what it is for; legacy for a router of a legacy network, the others for the extranet's",
+            example="town",
+        ),
+        C(
+            name="network",
+            chinese="网络",
+            parse=tables.read_ident,
+            about="extranet, or the legacy network whose it is",
+            example="extranet",
+        ),
+        C(
+            name="platform",
+            chinese="平台",
+            parse=tables.read_choice(*PLATFORM_NAMES),
+            about="what it runs",
+            example="frr",
+        ),
+        C(
+            name="asn",
+            chinese="自治域号",
+            parse=tables.read_int(1, 4_294_967_294),
+            required=False,
+            about="its BGP AS number: cores and towns have one, unique in the county",
+            example="4200041101",
+        ),
+        C(
+            name="management",
+            chinese="管理地址",
+            parse=tables.read_address,
+            required=False,
+            about="where to log in on the real network; access.yaml may say it instead",
+            example="2001:db8::11",
+        ),
     ),
     "circuits": (
-        C(name="circuit", chinese="线路编号", parse=tables.read_ident),
-        C(name="network", chinese="网络", parse=tables.read_ident),
-        C(name="site", chinese="站点", parse=tables.read_ident),
-        C(name="device", chinese="设备", parse=tables.read_ident, required=False),
-        C(name="port", chinese="端口", parse=tables.read_port, required=False),
-        C(name="lan_port", chinese="局域网端口", parse=tables.read_port, required=False),
-        C(name="far_device", chinese="对端设备", parse=tables.read_ident, required=False),
-        C(name="far_port", chinese="对端端口", parse=tables.read_port, required=False),
-        C(name="provider", chinese="运营商", parse=tables.read_name, required=False),
-        C(name="bandwidth_mbps", chinese="带宽兆", parse=tables.read_int(1, 1_000_000)),
-        C(name="monthly_rent_yuan", chinese="月租元", parse=tables.read_int(0, 100_000_000)),
-        C(name="contract_end", chinese="合同到期", parse=tables.read_date, required=False),
-        C(name="lan_prefix", chinese="局域网段", parse=tables.read_lan4, required=False),
-        C(name="wan_prefix", chinese="互联网段", parse=tables.read_link4, required=False),
-        C(name="reuses", chinese="利旧线路", parse=tables.read_ident, required=False),
+        C(
+            name="circuit",
+            chinese="线路编号",
+            parse=tables.read_ident,
+            about="the line's identifier",
+            example="fin-l-chengguan",
+        ),
+        C(
+            name="network",
+            chinese="网络",
+            parse=tables.read_ident,
+            about="extranet, or the legacy network whose line it is",
+            example="finance-man",
+        ),
+        C(
+            name="site",
+            chinese="站点",
+            parse=tables.read_ident,
+            about="the site it serves, at its far end",
+            example="chengguan",
+        ),
+        C(
+            name="device",
+            chinese="设备",
+            parse=tables.read_ident,
+            required=False,
+            about="the router at that site; empty for a village's legacy line without one",
+            example="fin-chengguan",
+        ),
+        C(
+            name="port",
+            chinese="端口",
+            parse=tables.read_port,
+            required=False,
+            about="its port towards the line: extranet lines and a town's legacy lines",
+            example="wan1",
+        ),
+        C(
+            name="lan_port",
+            chinese="局域网端口",
+            parse=tables.read_port,
+            required=False,
+            about="the legacy router's port towards the site's LAN; legacy lines with a device",
+            example="lan1",
+        ),
+        C(
+            name="far_device",
+            chinese="对端设备",
+            parse=tables.read_ident,
+            required=False,
+            about="the router at the other end; empty for a hub's own LAN at the county",
+            example="fin-hub",
+        ),
+        C(
+            name="far_port",
+            chinese="对端端口",
+            parse=tables.read_port,
+            required=False,
+            about="the port there; wanted with far_device",
+            example="chengguan",
+        ),
+        C(
+            name="provider",
+            chinese="运营商",
+            parse=tables.read_name,
+            required=False,
+            about="who provides the line",
+            example="中国移动",
+        ),
+        C(
+            name="bandwidth_mbps",
+            chinese="带宽兆",
+            parse=tables.read_int(1, 1_000_000, "Mbit/s"),
+            about="its bandwidth",
+            example="20",
+        ),
+        C(
+            name="monthly_rent_yuan",
+            chinese="月租元",
+            parse=tables.read_int(0, 100_000_000, "yuan"),
+            about="its rent a month",
+            example="1200",
+        ),
+        C(
+            name="contract_end",
+            chinese="合同到期",
+            parse=tables.read_date,
+            required=False,
+            about="when its contract ends",
+            example="2027-12-31",
+        ),
+        C(
+            name="lan_prefix",
+            chinese="局域网段",
+            parse=tables.read_lan4,
+            required=False,
+            about="the legacy network's LAN at the site; every legacy line has one",
+            example="10.20.1.0/24",
+        ),
+        C(
+            name="wan_prefix",
+            chinese="互联网段",
+            parse=tables.read_link4,
+            required=False,
+            about="addresses of the line itself: a town's legacy line, or an extranet link where they are fixed",
+            example="10.20.250.0/30",
+        ),
+        C(
+            name="reuses",
+            chinese="利旧线路",
+            parse=tables.read_ident,
+            required=False,
+            about="for an extranet line, the legacy line whose cable it takes over",
+            example="edu-l-chengguan-xichang",
+        ),
     ),
     "servers": (
-        C(name="id", chinese="编号", parse=tables.read_ident),
-        C(name="name", chinese="名称", parse=tables.read_name),
-        C(name="site", chinese="站点", parse=tables.read_ident),
-        C(name="plane", chinese="业务区", parse=tables.read_ident),
-        C(name="host", chinese="主机号", parse=tables.read_int(2, 250)),
+        C(name="id", chinese="编号", parse=tables.read_ident, about="the server's identifier", example="srv-finance"),
+        C(name="name", chinese="名称", parse=tables.read_name, about="what people call it", example="财政业务服务器"),
+        C(name="site", chinese="站点", parse=tables.read_ident, about="the site it stands at", example="county"),
+        C(
+            name="plane",
+            chinese="业务区",
+            parse=tables.read_ident,
+            about="the plane it is in (policy.yaml)",
+            example="finance",
+        ),
+        C(
+            name="host",
+            chinese="主机号",
+            parse=tables.read_int(2, 250),
+            about="its interface identifier in its LAN, free there",
+            example="80",
+        ),
     ),
     "services": (
-        C(name="id", chinese="编号", parse=tables.read_ident),
-        C(name="name", chinese="名称", parse=tables.read_name),
-        C(name="server", chinese="服务器", parse=tables.read_ident),
-        C(name="dns_name", chinese="域名", parse=tables.read_ident),
-        C(name="protocol", chinese="协议", parse=tables.read_choice(*(p.value for p in Protocol))),
-        C(name="port", chinese="端口", parse=tables.read_int(1, 65535)),
-        C(name="needed_by", chinese="使用方", parse=tables.read_idents),
-        C(name="from_planes", chinese="来源业务区", parse=tables.read_idents),
-        C(name="families", chinese="协议族", parse=tables.read_idents),
+        C(name="id", chinese="编号", parse=tables.read_ident, about="the service's identifier", example="portal"),
+        C(name="name", chinese="名称", parse=tables.read_name, about="what people call it", example="省政务服务网"),
+        C(
+            name="server",
+            chinese="服务器",
+            parse=tables.read_ident,
+            about="the server that gives it",
+            example="srv-shared",
+        ),
+        C(
+            name="dns_name",
+            chinese="域名",
+            parse=tables.read_ident,
+            about="its name under dns_domain (policy.yaml)",
+            example="portal",
+        ),
+        C(
+            name="protocol",
+            chinese="协议",
+            parse=tables.read_choice(*(p.value for p in Protocol)),
+            about="what it speaks, and so how it is probed; exactly the resolver speaks dns",
+            example="https",
+        ),
+        C(
+            name="port",
+            chinese="端口",
+            parse=tables.read_int(1, 65535),
+            about="its TCP port (UDP for dns)",
+            example="443",
+        ),
+        C(
+            name="needed_by",
+            chinese="使用方",
+            parse=tables.read_idents,
+            about="who needs it: site classes, station kinds or station ids",
+            example="county;town;village",
+        ),
+        C(
+            name="from_planes",
+            chinese="来源业务区",
+            parse=tables.read_idents,
+            about="the planes it is reached from; from every other one it must stay closed",
+            example="public;finance",
+        ),
+        C(
+            name="families",
+            chinese="协议族",
+            parse=tables.read_idents,
+            about="the address families it must work over: ipv6, ipv4 or both",
+            example="ipv6;ipv4",
+        ),
     ),
 }
 
@@ -128,10 +452,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 class Header(Model):
     """`county.yaml`."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,29}$")
-    name: str
-    name_en: str
-    division_code: str
+    id: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,29}$",
+        description="the county's identifier; its lab is named after it",
+        examples=["yichuan"],
+    )
+    name: str = Field(description="what people call the county", examples=["伊川县"])
+    name_en: str = Field(description="its name in Latin letters", examples=["Yichuan"])
+    division_code: str = Field(
+        description="its 12-digit code in the statistics bureau's list, in quotes", examples=["410329000000"]
+    )
 
 
 class Overlap(Model):
@@ -198,15 +528,16 @@ class _Reader:
 
     def read(self) -> County | None:
         if not self.folder.is_dir():
-            self._note(str(self.folder), None, None, "no such folder", "name a county's folder with --county DIR")
+            todo = "name a county's folder with --county DIR, or make one with 'extranet init DIR'"
+            self._note(str(self.folder), None, None, "no such folder", todo)
             return None
         if not (self.folder / "county.yaml").exists():
             self._note(
-                "county.yaml",
+                str(self.folder.resolve()),
                 None,
                 None,
-                f"not a county's folder ({self.folder})",
-                "name one with --county DIR, or change into it",
+                "not a county's folder - expected county.yaml there, found none",
+                "name one with --county DIR, or make one with 'extranet init DIR'",
             )
             return None
         header = self._read_yaml("county.yaml", Header)
@@ -226,6 +557,9 @@ class _Reader:
 
     def _read_yaml(self, name: str, model: type[_M]) -> _M | None:
         path = self.folder / name
+        if is_irregular(path):
+            self._note(name, None, None, NOT_REGULAR, f"put a file {name} there")
+            return None
         try:
             data = parse_yaml(path.read_text("utf-8-sig"))
         except FileNotFoundError:
@@ -660,7 +994,7 @@ class _Reader:
             used.setdefault(plane.id, row.values["id"])
 
     def _check_addresses(self, rows: dict[str, list[Row]], policy: Policy) -> None:
-        prefixes = {r.values["id"]: r.values["prefixes"] or () for r in rows["networks"]}
+        self._check_ranges(rows)
         taken: dict[str, list[tuple[IPv4Network, Row]]] = {}
         for row in rows["circuits"]:
             v = row.values
@@ -668,14 +1002,6 @@ class _Reader:
                 net: IPv4Network | None = v[column]
                 if net is None:
                     continue
-                if v["network"] in prefixes and not any(net.subnet_of(p) for p in prefixes[v["network"]]):
-                    self._at(
-                        "circuits",
-                        row,
-                        column,
-                        f"expected a part of {v['network']}'s prefixes, found {net}",
-                        "correct it, or add the range to networks",
-                    )
                 if v["network"] == EXTRANET and not net.subnet_of(policy.ipv4_link_pool):
                     self._at(
                         "circuits",
@@ -695,6 +1021,34 @@ class _Reader:
                         )
                 taken[v["network"]].append((net, row))
         self._check_public_lans(rows["sites"], policy)
+
+    def _check_ranges(self, rows: dict[str, list[Row]]) -> None:
+        """Each legacy circuit lies in its network's prefixes; many outside are one mistake, said where it was made."""
+        for network in rows["networks"]:
+            prefixes = network.values["prefixes"]
+            if not prefixes:
+                continue  # said already, and nothing can be held against it
+            outside: list[tuple[Row, str, IPv4Network]] = [
+                (row, column, row.values[column])
+                for row in rows["circuits"]
+                for column in ("lan_prefix", "wan_prefix")
+                if row.values["network"] == network.values["id"]
+                and row.values[column] is not None
+                and not any(row.values[column].subnet_of(p) for p in prefixes)
+            ]
+            if len(outside) > FEW:
+                numbers = list(dict.fromkeys(str(row.number) for row, _, _ in outside))
+                more = f" and {counted(len(numbers) - LISTED, 'more row')}" if len(numbers) > LISTED else ""
+                what = (
+                    f"{counted(len(outside), 'prefix', 'prefixes')} in circuits lie outside "
+                    f"{', '.join(map(str, prefixes))}, first {outside[0][2]} "
+                    f"(circuits rows {', '.join(numbers[:LISTED])}{more})"
+                )
+                self._at("networks", network, "prefixes", what, "correct or add a range here, or correct those rows")
+                continue
+            for row, column, net in outside:
+                what = f"expected a part of {network.values['id']}'s prefixes, found {net}"
+                self._at("circuits", row, column, what, "correct it, or add the range to networks")
 
     def _check_public_lans(self, rows: list[Row], policy: Policy) -> None:
         lans: list[tuple[IPv4Network, int]] = []

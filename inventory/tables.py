@@ -14,13 +14,21 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from pydantic import ConfigDict, Field
 
 from inventory.errors import Problem
+from inventory.files import NOT_REGULAR, is_irregular
 from inventory.model import Model
+from inventory.wording import counted
 
+T = TypeVar("T")
 WORKBOOK = "survey.xlsx"
 MAX_ROWS = 200_000
+"""Rows that hold something, in a table of either kind."""
+SHEET_ROWS = 1_048_576
+"""Rows of a sheet that Excel can make; blank ones count, so that a forged sheet cannot keep the reader busy."""
 
 
 class CellError(ValueError):
@@ -31,12 +39,34 @@ class CellError(ValueError):
         super().__init__(what)
 
 
+class CellReader(Generic[T]):
+    """Reads a cell; `accepts` says in words what it takes, with its bounds and unit. Made by `accepting`."""
+
+    def __init__(self, accepts: str, read: Callable[[str], T]) -> None:
+        self.accepts, self.read = accepts, read
+
+    def __call__(self, text: str) -> T:
+        return self.read(text)
+
+
+def accepting(accepts: str) -> Callable[[Callable[[str], T]], CellReader[T]]:
+    """Make a function that reads a cell say what it accepts."""
+    return lambda read: CellReader(accepts, read)
+
+
 class Column(Model):
-    """A column: its English name, the Chinese header that means the same, and how a cell is read."""
+    """A column: its English name, the Chinese header that means the same, and how a cell is read.
+
+    `about` says what the column means and `example` is a cell that can be read; docs/reference.md is made from these.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: str
     chinese: str
-    parse: Callable[[str], Any]
+    parse: CellReader[Any]
+    about: str = Field(min_length=1)
+    example: str = Field(min_length=1)
     required: bool = True
 
 
@@ -62,6 +92,7 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip()
 
 
+@accepting("an identifier: a-z, 0-9 and '-', at most 40 characters")
 def read_ident(text: str) -> str:
     """Read an identifier: lower-case ASCII letters, digits and hyphens."""
     value = plain(text).lower()
@@ -70,6 +101,7 @@ def read_ident(text: str) -> str:
     return value
 
 
+@accepting("2 to 10 letters and digits, a letter first")
 def read_port(text: str) -> str:
     """Read an interface's base name, short enough to take `.VLAN` within Linux's 15 characters."""
     value = plain(text).lower()
@@ -80,6 +112,7 @@ def read_port(text: str) -> str:
     return value
 
 
+@accepting("text on one line, any script")
 def read_name(text: str) -> str:
     """Read a name as people write it: any script, one line, no control characters."""
     value = text.strip()
@@ -88,9 +121,10 @@ def read_name(text: str) -> str:
     return value
 
 
-def read_int(low: int, high: int) -> Callable[[str], int]:
+def read_int(low: int, high: int, unit: str = "") -> CellReader[int]:
     """Make a reader of whole numbers within bounds; Excel's `12.0` is understood, `1.2E+11` is not."""
 
+    @accepting(f"a whole number of {unit}, {low} to {high}" if unit else f"a whole number, {low} to {high}")
     def read(text: str) -> int:
         value = re.sub(r"\.0+$", "", plain(text))
         if not re.fullmatch(r"-?\d{1,12}", value):
@@ -102,6 +136,7 @@ def read_int(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+@accepting("12 digits")
 def read_code(text: str) -> str:
     """Read a 12-digit division code; names Excel's scientific notation for what it is."""
     value = re.sub(r"\.0+$", "", plain(text))
@@ -114,6 +149,7 @@ def read_code(text: str) -> str:
     return value
 
 
+@accepting("yes or no, also 是 or 否; empty is no")
 def read_yes(text: str) -> bool:
     """Read yes or no, also 是/否; empty is no."""
     value = plain(text).lower()
@@ -124,6 +160,7 @@ def read_yes(text: str) -> bool:
     raise CellError(f"expected yes or no (是/否), found {text!r}", "write yes or no")
 
 
+@accepting("yes or no, also 是 or 否; never empty")
 def read_required_yes(text: str) -> bool:
     """Read yes or no where silence is not an answer: the scope guard must never read an empty cell as 'no'."""
     if not plain(text):
@@ -131,6 +168,7 @@ def read_required_yes(text: str) -> bool:
     return read_yes(text)
 
 
+@accepting("an IPv4 prefix")
 def read_prefix4(text: str) -> IPv4Network:
     """Read an IPv4 prefix; host bits set is an error, not a rounding."""
     value = plain(text)
@@ -145,6 +183,7 @@ def read_prefix4(text: str) -> IPv4Network:
         raise CellError(f"expected an IPv4 prefix, found {text!r} ({error})", todo) from error
 
 
+@accepting("an IPv4 prefix of /16 to /28")
 def read_lan4(text: str) -> IPv4Network:
     """Read the IPv4 prefix of a LAN: /16 to /28."""
     net = read_prefix4(text)
@@ -153,14 +192,7 @@ def read_lan4(text: str) -> IPv4Network:
     return net
 
 
-def read_wan4(text: str) -> IPv4Network:
-    """Read the /30 of a legacy WAN link."""
-    net = read_prefix4(text)
-    if net.prefixlen != 30:
-        raise CellError(f"expected a /30, found /{net.prefixlen}", "correct the length")
-    return net
-
-
+@accepting("an IPv4 prefix: /30 for a legacy line, /31 for an extranet one")
 def read_link4(text: str) -> IPv4Network:
     """Read the IPv4 prefix of a link: a legacy WAN's /30 or an extranet link's /31."""
     net = read_prefix4(text)
@@ -169,11 +201,13 @@ def read_link4(text: str) -> IPv4Network:
     return net
 
 
+@accepting("IPv4 prefixes")
 def read_prefixes4(text: str) -> tuple[IPv4Network, ...]:
     """Read IPv4 prefixes separated by `;`."""
     return tuple(read_prefix4(part) for part in split_list(text))
 
 
+@accepting("an IPv4 or IPv6 address")
 def read_address(text: str) -> Any:
     """Read an IPv4 or IPv6 address."""
     try:
@@ -182,6 +216,7 @@ def read_address(text: str) -> Any:
         raise CellError(f"expected an IP address, found {text!r}", "correct the address") from error
 
 
+@accepting("a date: 2027-10-31, 2027/10/31 or 2027年10月31日")
 def read_date(text: str) -> date:
     """Read a date: 2027-10-31, 2027/10/31 or 2027年10月31日."""
     value = re.sub(r"[/年月.]", "-", plain(text)).rstrip("日").split(" ")[0]
@@ -197,14 +232,16 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in re.split(r"[;；,，、]", text) if part.strip())
 
 
+@accepting("identifiers")
 def read_idents(text: str) -> tuple[str, ...]:
     """Read identifiers separated by `;`."""
     return tuple(read_ident(part) for part in split_list(text))
 
 
-def read_choice(*allowed: str) -> Callable[[str], str]:
+def read_choice(*allowed: str) -> CellReader[str]:
     """Make a reader for one of a few words."""
 
+    @accepting(f"one of {', '.join(allowed)}")
     def read(text: str) -> str:
         value = plain(text).lower()
         if value not in allowed:
@@ -214,57 +251,49 @@ def read_choice(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+class TableError(Exception):
+    """A table that cannot be read at all; `problem` says why."""
+
+    def __init__(self, file: str, what: str, todo: str, *, sheet: str | None = None, row: int | None = None) -> None:
+        self.problem = Problem(file=file, sheet=sheet, row=row, column=None, what=what, todo=todo)
+        super().__init__(str(self.problem))
+
+
 def load_table(folder: Path, name: str, problems: list[Problem]) -> TableSource | None:
     """Read a table's raw cells from `NAME.csv` or the workbook; None (with a problem noted) when there is neither."""
     path, book = folder / f"{name}.csv", folder / WORKBOOK
-    sheet = _load_sheet(book, name, problems) if book.exists() else None
-    if path.exists() and sheet is not None:
-        problems.append(
-            Problem(
-                file=path.name,
-                row=None,
-                column=None,
-                what=f"expected one source of table {name!r}, found also sheet {name!r} in {WORKBOOK}",
-                todo="keep one of the two",
-            )
-        )
-        return None
-    if sheet is not None:
-        return sheet
-    if not path.exists():
-        problems.append(
-            Problem(
-                file=path.name,
-                row=None,
-                column=None,
-                what="expected this table, found no file",
-                todo=f"make {path.name}, or a sheet {name!r} in {WORKBOOK}",
-            )
-        )
-        return None
-    return _load_csv(path, problems)
-
-
-def _load_csv(path: Path, problems: list[Problem]) -> TableSource | None:
+    sheet: TableSource | None = None
     try:
-        raw = path.read_bytes()
+        sheet = _load_sheet(book, name) if book.exists() else None
+    except TableError as error:
+        if error.problem not in problems:
+            problems.append(error.problem)
+        if not path.exists():
+            return None  # it may well be in the workbook
+    try:
+        if sheet is None:
+            return _load_csv(path, name)
+        if path.exists():
+            what = f"expected one source of table {name!r}, found also sheet {name!r} in {WORKBOOK}"
+            raise TableError(path.name, what, "keep one of the two")
+    except TableError as error:
+        problems.append(error.problem)
+        return None
+    return sheet
+
+
+def _load_csv(path: Path, name: str) -> TableSource:
+    if is_irregular(path):
+        raise TableError(path.name, NOT_REGULAR, "put the table there as a CSV file")
+    try:
+        text = _decode(path.read_bytes())
+    except FileNotFoundError as error:
+        todo = f"make {path.name}, or a sheet {name!r} in {WORKBOOK}"
+        raise TableError(path.name, "expected this table, found no file", todo) from error
     except OSError as error:
-        problems.append(
-            Problem(file=path.name, row=None, column=None, what=f"cannot be read ({error.strerror})", todo="check it")
-        )
-        return None
-    text = _decode(raw)
+        raise TableError(path.name, f"cannot be read ({error.strerror})", "check it") from error
     if text is None:
-        problems.append(
-            Problem(
-                file=path.name,
-                row=None,
-                column=None,
-                what="expected UTF-8 or GBK text, found other bytes",
-                todo="save it as UTF-8",
-            )
-        )
-        return None
+        raise TableError(path.name, "expected UTF-8 or GBK text, found other bytes", "save it as UTF-8")
     rows: list[tuple[int, tuple[str, ...]]] = []
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -272,26 +301,17 @@ def _load_csv(path: Path, problems: list[Problem]) -> TableSource | None:
             if any(c.strip() for c in cells) and not cells[0].lstrip().startswith("#"):
                 rows.append((reader.line_num, tuple(cells)))
             if len(rows) > MAX_ROWS:
-                raise csv.Error(f"more than {MAX_ROWS} rows")
+                raise TableError(path.name, *_too_long(), row=reader.line_num)
     except csv.Error as error:
-        problems.append(
-            Problem(
-                file=path.name,
-                row=reader.line_num,
-                column=None,
-                what=f"not a CSV table ({error})",
-                todo="check quotes and commas",
-            )
-        )
-        return None
+        what = f"not a CSV table ({error})"
+        raise TableError(path.name, what, "check quotes and commas", row=reader.line_num) from error
     if not rows:
-        problems.append(
-            Problem(
-                file=path.name, row=None, column=None, what="expected a header row, found an empty file", todo="add it"
-            )
-        )
-        return None
+        raise TableError(path.name, "expected a header row, found an empty file", "add it")
     return TableSource(file=path.name, sheet=None, header=rows[0][1], rows=tuple(rows[1:]))
+
+
+def _too_long() -> tuple[str, str]:
+    return f"more than {counted(MAX_ROWS, 'row')}", "no county is that large: remove what does not belong there"
 
 
 def _decode(raw: bytes) -> str | None:
@@ -305,56 +325,36 @@ def _decode(raw: bytes) -> str | None:
     return None
 
 
-def _load_sheet(book: Path, name: str, problems: list[Problem]) -> TableSource | None:
+def _load_sheet(book: Path, name: str) -> TableSource | None:
+    """Return a sheet's cells; None when the workbook has no such sheet."""
     from zipfile import BadZipFile
 
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
+    if is_irregular(book):
+        raise TableError(book.name, NOT_REGULAR, "put the workbook there")
     try:
         workbook = load_workbook(book, read_only=True, data_only=True)
     except (BadZipFile, InvalidFileException, OSError, KeyError, ValueError, SyntaxError) as error:
-        problem = Problem(
-            file=book.name, row=None, column=None, what=f"not a readable workbook ({error})", todo="save it as .xlsx"
-        )
-        if problem not in problems:
-            problems.append(problem)
-        return None
+        raise TableError(book.name, f"not a readable workbook ({error})", "save it as .xlsx") from error
+    rows: list[tuple[int, tuple[str, ...]]] = []
     try:
         if name not in workbook.sheetnames:
             return None
-        rows = [
-            (number, tuple(_cell_text(v) for v in cells))
-            for number, cells in enumerate(workbook[name].iter_rows(values_only=True), start=1)
-            if any(v is not None and str(v).strip() for v in cells)
-        ]
+        for number, cells in enumerate(workbook[name].iter_rows(values_only=True), start=1):
+            if any(v is not None and str(v).strip() for v in cells):
+                rows.append((number, tuple(_cell_text(v) for v in cells)))
+            if len(rows) > MAX_ROWS or number > SHEET_ROWS:
+                raise TableError(book.name, *_too_long(), sheet=name, row=number)
     except (AttributeError, KeyError, ValueError, SyntaxError, OSError) as error:
         # openpyxl reads sheets lazily and meets damaged ones only here (ElementTree's ParseError is a SyntaxError).
-        problems.append(
-            Problem(
-                file=book.name,
-                sheet=name,
-                row=None,
-                column=None,
-                what=f"not a readable sheet ({error})",
-                todo="save the workbook as .xlsx again",
-            )
-        )
-        return None
+        what = f"not a readable sheet ({error})"
+        raise TableError(book.name, what, "save the workbook as .xlsx again", sheet=name) from error
     finally:
         workbook.close()
     if not rows:
-        problems.append(
-            Problem(
-                file=book.name,
-                sheet=name,
-                row=None,
-                column=None,
-                what="expected a header row, found an empty sheet",
-                todo="add it",
-            )
-        )
-        return None
+        raise TableError(book.name, "expected a header row, found an empty sheet", "add it", sheet=name)
     return TableSource(file=book.name, sheet=name, header=rows[0][1], rows=tuple(rows[1:]))
 
 
@@ -401,7 +401,7 @@ def parse_table(source: TableSource, columns: Iterable[Column], problems: list[P
                     sheet=source.sheet,
                     row=number,
                     column=None,
-                    what=f"expected {len(source.header)} cells, found {len(cells)}",
+                    what=f"expected {counted(len(source.header), 'cell')}, found {len(cells)}",
                     todo="quote cells that hold a comma",
                 )
             )

@@ -25,6 +25,7 @@ from inventory.access import LAB_FILE, Access
 from inventory.model import County, Model
 from inventory.reader import restrict_to_towns
 from inventory.topology import build_topology
+from inventory.wording import counted
 from lab import kernel, limits, wiring
 from lab.errors import LabBootError, LabUpError, MachineError
 from lab.keys import Authority, KeyPair, make_ssh_key
@@ -421,7 +422,9 @@ def _await_sshd(layout: Layout, pids: Mapping[str, int]) -> None:
                 del waiting[name]
         if waiting and time.monotonic() > deadline:
             name = next(iter(waiting))
-            raise LabBootError(name, f"sshd does not listen after {_READY_S:.0f} s ({len(waiting)} such nodes)")
+            raise LabBootError(
+                name, f"sshd does not listen after {_READY_S:.0f} s ({counted(len(waiting), 'such node')})"
+            )
         if waiting:
             time.sleep(0.05)
 

@@ -4,6 +4,8 @@ ExtranetError
 └── LabError             exit 2   bad use, or this machine cannot hold a lab
     ├── LabUpError                a lab is already up for this county
     ├── LabDownError              no lab is up for this county
+    ├── NoSuchLabError            no lab goes by the name given
+    ├── NotInLabError             in the county, but not in the part of it that this lab holds
     ├── LabBusyError              another command is making or removing this lab
     ├── MachineError              root, tools, kernel, space or addresses are missing or clash
     └── LabBootError              a node did not come up; the lab was taken down again
@@ -11,6 +13,7 @@ ExtranetError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from inventory.errors import ExtranetError
@@ -34,6 +37,23 @@ class LabDownError(LabError):
     def __init__(self, where: Path | str) -> None:
         self.where = where
         super().__init__(f"{where}: no lab is up; start one with 'extranet lab up'")
+
+
+class NoSuchLabError(LabError):
+    """No lab on this machine goes by that name."""
+
+    def __init__(self, name: str, running: Sequence[str]) -> None:
+        self.name, self.running = name, tuple(running)
+        there = f"running: {', '.join(self.running)}" if self.running else "none is running"
+        super().__init__(f"lab {name!r}: no such lab on this machine, nothing was taken down; {there}")
+
+
+class NotInLabError(LabError):
+    """Something that the county has, but not the part of it that this lab holds."""
+
+    def __init__(self, kind: str, name: str, holds: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"{kind} {name!r}: in the county, but not in this lab, which has {holds}; start a larger lab")
 
 
 class LabBusyError(LabError):

@@ -117,11 +117,11 @@ def _changing(state: LabState) -> Iterator[list[Faults]]:
 
 
 def find_cables(state: LabState, name: str) -> tuple[Cable, ...]:
-    """Return the cables of a link or a circuit; raises UnknownNameError."""
+    """Return the cables of a link or a circuit; raises NotInLabError or UnknownNameError."""
     found = tuple(c for c in state.cables if name in (c.link, c.circuit))
     if not found:
         known = {n for c in state.cables for n in (c.link, c.circuit)}
-        raise UnknownNameError("link or circuit", name, known)
+        raise state.missing("link or circuit", name, known)
     return found
 
 

@@ -260,6 +260,11 @@ def namespace_path(node: NodeState, plane: str | None = None) -> str:
     return f"/proc/{node.pid}/root{NETNS_DIR}/{plane}" if plane else f"/proc/{node.pid}/ns/net"
 
 
+def shell_code(returncode: int) -> int:
+    """Return the exit code a shell would give: 128+N for a program that signal N ended."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
 def exec_in(
     state: LabState,
     node: str,

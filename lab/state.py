@@ -12,15 +12,18 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from inventory.model import Model
-from lab.errors import LabBusyError, LabDownError
+from inventory.errors import ExtranetError, UnknownNameError
+from inventory.model import Model, SiteClass
+from inventory.reader import load_county, restrict_to_towns
+from inventory.wording import first_towns
+from lab.errors import LabBusyError, LabDownError, NotInLabError
 from lab.kernel import KernelFacts
 
 MARKER = "extranet-lab"
@@ -80,13 +83,29 @@ class LabState(Model):
     started: float
 
     def node(self, name: str) -> NodeState:
-        """Return a node by name; raises UnknownNameError with near matches."""
-        from inventory.errors import UnknownNameError
+        """Return a node by name.
 
-        for node in self.nodes:
-            if node.name == name and node.kind != "switch":
-                return node
-        raise UnknownNameError("node", name, [n.name for n in self.nodes if n.kind != "switch"])
+        Raises:
+            NotInLabError: the county has it, but not this lab.
+            UnknownNameError: the county has no such node; names near matches.
+        """
+        nodes = {n.name: n for n in self.nodes if n.kind != "switch"}
+        if name not in nodes:
+            raise self.missing("node", name, nodes)
+        return nodes[name]
+
+    def missing(self, kind: Literal["node", "link or circuit"], name: str, here: Iterable[str]) -> ExtranetError:
+        """Return the error for a name that is not `here`: in the county but not in a small lab, or nowhere."""
+        if self.towns is not None:
+            with contextlib.suppress(ExtranetError):  # the folder may be gone or changed: then only the lab is known
+                county = load_county(Path(self.county_dir))
+                nodes = county.device_by_id.keys() | county.station_by_id.keys() | county.server_by_id.keys()
+                known = nodes if kind == "node" else county.circuit_by_id.keys()
+                if name.partition("/")[0] in known:
+                    held = restrict_to_towns(county, self.towns).sites
+                    towns = ", ".join(s.name for s in held if s.site_class is SiteClass.TOWN)
+                    return NotInLabError(kind, name, f"{first_towns(self.towns)} ({towns})")
+        return UnknownNameError(kind, name, here, where="this lab", see="extranet lab status")
 
     @property
     def switch(self) -> NodeState:

@@ -54,6 +54,11 @@ def marked_processes(identity: str | None = None) -> dict[int, str]:
     return found
 
 
+def running_labs() -> tuple[str, ...]:
+    """Return the names of all labs of which a node lives on this machine."""
+    return tuple(sorted({rest.partition(":")[0] for rest in marked_processes().values()}))
+
+
 def sweep(identity: str) -> Removed:
     """Remove everything of one lab but the county folder's own `.lab`. The lab's lock must be held."""
     processes = marked_processes(identity)

@@ -17,6 +17,7 @@ from inventory.errors import CheckFailedError, ExtranetError, ScopeGuardError, U
 from inventory.model import County, Unit
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import Topology, build_topology
+from inventory.wording import first_towns
 from migration.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Campaign:
         """The part of the county in reach, for people."""
         if self.access.towns is None:
             return "the whole county"
-        return f"a lab of the first {self.access.towns} towns"
+        return f"a lab of {first_towns(self.access.towns)}"
 
     def target_or_none(self) -> str | None:
         """Return the target, or None when there is no way to any device."""
@@ -157,8 +158,7 @@ class Campaign:
                 return meant
         if wanted in map(plain_name, whole):
             raise OutOfReachError(kind, name, self.scope)
-        unknown = UnknownNameError(kind, name, names)
-        raise unknown if unknown.near else UnknownNameError(kind, name, set(names.values()))
+        raise UnknownNameError(kind, name, names)
 
     def find_unit(self, name: str) -> Unit:
         """Return the unit a person named (`network@site`, either part also by its Chinese name)."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inventory.model import Role, Unit
+from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.evidence import Evidence
 from migration.gates import Verdict, judge_back, judge_cutover
@@ -157,7 +158,7 @@ def _measure_provided(
     provided = [c for c in unit_checks(campaign, ready) if c.unit is None]
     if not provided:
         return ()
-    say(f"· {len(ready)} units: {len(provided)} checks of what is already provided")
+    say(f"· {counted(len(ready), 'unit')}: {counted(len(provided), 'check')} of what is already provided")
     return (measure_now(campaign, provided, units=[u.id for u in ready], on_progress=on_progress)[1],)
 
 

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from inventory.model import EXTRANET, Circuit, County, Model, Unit
-from migration.proof import Reason, Situation, judge_legs, say_moment, say_span
+from inventory.wording import say_span
+from migration.proof import Reason, Situation, judge_legs, say_moment
 from migration.units import UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
 from nornir_tasks.drivers import Capabilities
 
@@ -180,7 +181,7 @@ def _waited(record: UnitRecord, state: UnitState, wanted_s: int, word: str, situ
     if waited_s < 0:
         return [f"{record.unit} came to {state} in the future ({say_moment(since)}): set the clock right"]
     if waited_s < wanted_s:
-        left = timedelta(seconds=round(wanted_s - waited_s))
+        left = say_span(wanted_s - waited_s)
         end = say_moment(since + timedelta(seconds=wanted_s))
         return [f"the {word} of {record.unit} is not over - expected {say_span(wanted_s)}, {left} left, until {end}"]
     return []

@@ -19,12 +19,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from inventory.model import EXTRANET, County, Family, Model, Policy, Unit
+from inventory.wording import say_span
 from migration.evidence import Bound, Evidence
 from migration.units import Change, UnitRecord, UnitState, devices_under
 from nornir_tasks.stations.model import Check, Outcome, Result
@@ -341,8 +342,3 @@ def say_moment(moment: datetime | float) -> str:
     except (OverflowError, ValueError):
         return "at an impossible time"
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-
-
-def say_span(seconds: float) -> str:
-    """Write a length of time for people."""
-    return str(timedelta(seconds=round(seconds)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inventory.errors import ExtranetError, GateRefusedError
-from inventory.model import EXTRANET, County, Role
+from inventory.model import EXTRANET, County, Model, Role
 from migration.campaign import Campaign, Say, plain_name, silent
 from migration.evidence import Bound, inventory_digest
 from migration.gates import Verdict, judge_provision
@@ -32,6 +32,21 @@ class PushRefusedError(GateRefusedError):
         super().__init__("push refused: " + "; ".join(str(r) for r in verdict.reasons))
 
 
+class DiffSize(Model):
+    """How many lines a difference adds and removes."""
+
+    added: int
+    removed: int
+
+
+def measure_diff(text: str) -> DiffSize:
+    """Count the lines that a difference adds (`+ `) and removes (`- `); others are headers."""
+    lines = text.splitlines()
+    return DiffSize(
+        added=sum(line.startswith("+ ") for line in lines), removed=sum(line.startswith("- ") for line in lines)
+    )
+
+
 @dataclass(frozen=True)
 class Preview:
     """What a push would change: differences by device, devices that could not be asked, and whether the gate lets it."""
@@ -39,6 +54,11 @@ class Preview:
     diffs: dict[str, str]
     unknown: dict[str, str]
     verdict: Verdict
+
+    @property
+    def sizes(self) -> dict[str, DiffSize]:
+        """How much each device differs; those that do not are left out."""
+        return {device: measure_diff(text) for device, text in self.diffs.items() if text}
 
 
 @dataclass(frozen=True)

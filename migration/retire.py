@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inventory.model import SiteClass, Unit
+from inventory.wording import say_span
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Kind
@@ -184,7 +185,7 @@ class _Retirement:
             left_s = max(left_s, rest_s)
         if left_s <= 0:
             return False
-        self.say(f"· waiting {left_s:.0f} s for the {word} to be over")
+        self.say(f"· waiting {say_span(left_s)} for the {word} to be over")
         time.sleep(left_s + 0.1)
         return True
 

@@ -23,6 +23,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Any, Literal
 
+from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.events import Event, Kind
 from migration.evidence import Bound
@@ -209,7 +210,7 @@ class _Run:
         watch = {c.id: c for a in self.attempts for c in a.watch}
         if not watch:
             return {}
-        self.say(f"· before: {len(watch)} checks of what works today")
+        self.say(f"· before: {counted(len(watch), 'check')} of what works today")
         seen = self._measure(list(watch.values()))
         return {r.check.id: answering(r) for r in seen if answering(r)}
 
@@ -284,7 +285,8 @@ class _Run:
         if armed:
             self.armed_at = self.armed_at or began
             names = ", ".join(armed[:6]) + (f" and {len(armed) - 6} more" if len(armed) > 6 else "")
-            self.say(f"  rollback timers of {revert_s} s armed on {len(armed)} devices: {names} ({self.change_id})")
+            where = counted(len(armed), "device")
+            self.say(f"  rollback timers of {revert_s} s armed on {where}: {names} ({self.change_id})")
         return out
 
     def _take_stock(
@@ -316,7 +318,8 @@ class _Run:
         withheld_at = self.campaign.clock.now()
         must = {c.id: c for a in live for c in a.must}
         if must:
-            self.say(f"· prove: {len(must)} checks from {len({c.station for c in must.values()})} stations")
+            stations = {c.station for c in must.values()}
+            self.say(f"· prove: {counted(len(must), 'check')} from {counted(len(stations), 'station')}")
         results = {r.check.id: r for r in self._measure(list(must.values()), self.timers.converge_s)}
         # What has failed already goes back without asking the bystanders as well.
         passed = {r.check.id for r in results.values() if r.outcome is Outcome.PASSED}
@@ -652,7 +655,7 @@ def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Finishe
     out = []
     for event in events:
         if event.kind is Kind.INTENT and event.key not in closed:
-            say(f"! {event.key}: was interrupted - asking {len(event.body['devices'])} devices")
+            say(f"! {event.key}: was interrupted - asking {counted(len(event.body['devices']), 'device')}")
             found = _finish(campaign, event, verdicts.get(f"{event.key}/verdict", {}))
             say(f"  {'still open' if found.open else found.ending} - {found.reason}")
             out.append(found)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.measuring import OnProgress, choose_stations, keep, measure_now, no_progress
 from nornir_tasks.stations.model import Outcome, Result
@@ -80,7 +81,8 @@ def verify(
         matrix = matrix.for_stations(choose_stations(campaign, stations))
     checks = matrix.checks
     say(
-        f"· verify {campaign.target} ({campaign.scope}): {len(checks)} checks from {len({c.station for c in checks})} stations"
+        f"· verify {campaign.target} ({campaign.scope}): {counted(len(checks), 'check')} "
+        f"from {counted(len({c.station for c in checks}), 'station')}"
     )
     before = campaign.clock.now()
     results, evidence = measure_now(campaign, checks, on_progress=on_progress)

@@ -16,6 +16,7 @@ from nornir.core import Nornir
 
 from inventory.errors import ExtranetError
 from inventory.model import Model
+from inventory.wording import counted
 from nornir_tasks.drivers import DeviceBusyError, Driver, Pending
 from nornir_tasks.hosts import DeviceOutcome, run_on_devices
 
@@ -249,7 +250,7 @@ def _event(phase: Phase, outcome: DeviceOutcome[T], done: int, of: int) -> Event
     if phase == "check" and outcome.ok:
         diff = outcome.value.diff if isinstance(outcome.value, _Staged) else str(outcome.value or "")
         changed = sum(line[:2] in {"+ ", "- "} for line in diff.splitlines())
-        detail = f"{changed} lines" if changed else "unchanged"
+        detail = counted(changed, "line") if changed else "unchanged"
     return Event(
         phase=phase, device=outcome.device, ok=outcome.ok, detail=detail, done=done, of=of, seconds=outcome.seconds
     )

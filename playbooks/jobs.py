@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from inventory.errors import ExtranetError, UnknownNameError
 from inventory.model import Model
+from inventory.wording import counted
 from migration.campaign import Campaign, Say, open_campaign, silent
 from migration.measuring import OnProgress, no_progress
 
@@ -163,7 +164,7 @@ class Verify(Job):
             found[name] = Outcome(
                 name=name,
                 exit_code=FAILED if bad else GOOD,
-                summary=f"{len(results) - len(bad)} of {len(results)} checks passed",
+                summary=f"{len(results) - len(bad)} of {counted(len(results), 'check')} passed",
                 reasons=tuple(f"{r.check.id}: {r.why or r.outcome.value}" for r in bad),
             )
         return _report(self, campaign, stations, found, check=check)

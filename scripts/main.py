@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from scripts.commands import config, county, lab, ledger, migrate, plan, playbook, survey, verify
+
+
+def say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    """Print the version from the package's metadata, which comes from pyproject.toml."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"extranet {version('extranet')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +30,18 @@ app = typer.Typer(
         "3 refused by a gate, 4 unknown or interrupted."
     ),
 )
+
+
+@app.callback()
+def extranet(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=say_version, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Stand above all commands; its help is the app's."""
+
+
 app.command("init")(county.init)
 app.add_typer(survey.app, name="survey", help="Read the inventory and list all that is wrong with it.")
 app.add_typer(plan.app, name="plan", help="Plan IPv6 (and the extranet's IPv4) addresses.")

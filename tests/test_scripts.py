@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import tomllib
 from pathlib import Path
@@ -102,6 +103,36 @@ def test_environment_without_python_is_not_believed(stamped_tree: Path) -> None:
     """A stamp says nothing when the Python below the environment is gone."""
     (stamped_tree / ".venv/bin/python").unlink()
     assert run_setup(stamped_tree, "--no-install").returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
+@pytest.mark.parametrize("stale", [False, True])
+def test_setup_of_a_tree_one_may_not_write_is_one_line(bare_tree: Path, *, stale: bool) -> None:
+    """Somebody without the right to write the tree is told so in one line: no tool's raw error, nothing changed."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        Path(folder).chmod(0o755)
+        tree = Path(folder) / "tree"
+        shutil.copytree(bare_tree, tree)
+        if stale:
+            (tree / ".venv").mkdir()
+            (tree / ".venv/.extranet-setup").write_text("of another lock\n")
+        before = sorted(tree.rglob("*"))
+        done = subprocess.run(
+            [str(tree / "scripts/setup")],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            user="nobody",
+            extra_groups=[],
+        )
+        assert sorted(tree.rglob("*")) == before
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("setup: nobody may not write to ")
+    assert "as its owner, root" in done.stderr
 
 
 def test_setup_refuses_unknown_options(bare_tree: Path) -> None:

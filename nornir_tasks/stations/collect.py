@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from inventory.access import Access
 from inventory.model import County
+from inventory.wording import counted
 from nornir_tasks.stations.agent import SENTINEL
 from nornir_tasks.stations.hops import HopBook, judge_path
 from nornir_tasks.stations.model import Check, Finding, Outcome, Result
@@ -345,7 +346,7 @@ def _find_answer(text: str, nonce: str) -> dict[str, Any]:
                 answer = json.loads(line.split(" ", 2)[2])
             except ValueError as error:
                 raise StationUnmeasuredError(
-                    "agent", f"its answer - expected JSON, found it cut short ({len(line)} bytes)"
+                    "agent", f"its answer - expected JSON, found it cut short ({counted(len(line), 'byte')})"
                 ) from error
             if isinstance(answer, dict):
                 return answer

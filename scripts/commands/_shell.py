@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from inventory.errors import ExtranetError, InputProblemsError
+from inventory.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,7 @@ def report_error(error: ExtranetError, *, as_json: bool) -> None:
     if isinstance(error, InputProblemsError):
         for problem in error.problems:
             complain(str(problem))
-        complain(f"{len(error.problems)} problem{'s' if len(error.problems) != 1 else ''}; nothing was written")
+        complain(f"{counted(len(error.problems), 'problem')}; nothing was written")
     else:
         complain(str(error))
 

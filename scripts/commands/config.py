@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, complain, console, print_json
 
+if TYPE_CHECKING:
+    from migration.provision import DiffSize, Preview
+
 app = typer.Typer(no_args_is_help=True)
+BAR = 40
+"""Marks for the device that differs most."""
 MARKS = {"done": "[green]confirmed[/]", "undone": "[red]went back[/]", "failed": "[red]not known[/]"}
 
 Devices = Annotated[list[str] | None, typer.Argument(help="Devices or sites to take (default: every extranet router).")]
@@ -32,26 +39,38 @@ def render(
     """Write the whole intended configuration of each extranet router, one file a device."""
     from rich.markup import escape
 
-    from inventory.files import write_whole
+    from inventory.files import check_writable, write_whole
     from migration.campaign import open_campaign
     from migration.moves import intended_configs
     from migration.provision import choose_devices
 
     campaign = open_campaign(county)
-    configs = intended_configs(campaign, choose_devices(campaign, devices))
     folder = out or county / "configs"
+    chosen = choose_devices(campaign, devices)
+    for device in chosen:
+        check_writable(folder / f"{device}.conf", make_folders=True)
+    configs = intended_configs(campaign, chosen)
     for device, text in configs.items():
         write_whole(folder / f"{device}.conf", text)
     if as_json:
         print_json({"folder": str(folder), "devices": sorted(configs)})
         return
-    console().print(f"[bold]{escape(str(folder))}[/]: {len(configs)} configurations")
+    console().print(f"[bold]{escape(str(folder))}[/]: {counted(len(configs), 'configuration')}")
 
 
 @app.command()
 @boundary
-def diff(devices: Devices = None, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Show, device by device, exactly what the intended configuration would change. Exit 0 equal, 1 different."""
+def diff(
+    devices: Devices = None,
+    county: CountyDir = HERE,
+    *,
+    stat: Annotated[bool, typer.Option("--stat", help="Only how many lines change on which device.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show, device by device, exactly what the intended configuration would change. Exit 0 equal, 1 different.
+
+    Begins with how many devices differ, and by how many lines each.
+    """
     from rich.markup import escape
 
     from migration.campaign import open_campaign
@@ -60,19 +79,33 @@ def diff(devices: Devices = None, county: CountyDir = HERE, *, as_json: AsJson =
     campaign = open_campaign(county)
     progress = Progress(quiet=as_json)
     found = preview(campaign, choose_devices(campaign, devices), on_progress=progress.tick)
-    changed = {d: text for d, text in found.diffs.items() if text}
+    sizes = found.sizes
     if as_json:
         print_json(
-            {"target": campaign.target, "diffs": found.diffs, "unknown": found.unknown, "different": sorted(changed)}
+            {
+                "target": campaign.target,
+                "devices": len(found.diffs) + len(found.unknown),
+                "different": sorted(sizes),
+                "added": sum(s.added for s in sizes.values()),
+                "removed": sum(s.removed for s in sizes.values()),
+                "lines": {d: s.model_dump() for d, s in sizes.items()},
+                **({} if stat else {"diffs": found.diffs}),
+                "unknown": found.unknown,
+            }
         )
     else:
-        show_diffs(found.diffs)
+        total = say_difference(found)
+        console().print(f"{campaign.target}: {total}")
+        show_sizes(sizes)
+        if not stat:
+            show_diffs(found.diffs)
         for why in found.unknown.values():
             console().print(f"[red]unknown[/]: {escape(why)}")
-        console().print(f"{campaign.target}: {len(changed)} of {len(found.diffs) + len(found.unknown)} devices differ")
+        if sizes and not stat:  # the beginning has long scrolled away
+            console().print(f"{campaign.target}: {total}")
     if found.unknown:
         raise typer.Exit(4)
-    raise typer.Exit(1 if changed else 0)
+    raise typer.Exit(1 if sizes else 0)
 
 
 @app.command()
@@ -97,7 +130,8 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
         else:
             show_diffs(changed)
             console().print(
-                f"{campaign.target}: would change {len(changed)} devices; nothing was changed - add --yes to push"
+                f"{campaign.target}: would change {counted(len(changed), 'device')}; "
+                "nothing was changed - add --yes to push"
             )
         for reason in found.verdict.reasons:
             complain(f"push would be refused: {reason}")
@@ -117,6 +151,32 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
             if len(domain.reasons) > 20:
                 out.print(f"    ... and {len(domain.reasons) - 20} more (--json lists all)")
     raise typer.Exit(report.exit_code)
+
+
+def say_difference(found: Preview) -> str:
+    """Return in one line how many devices differ, and by how many lines."""
+    sizes = found.sizes
+    number = len(found.diffs) + len(found.unknown)
+    verb = "differs" if len(sizes) == 1 else "differ"
+    text = f"{len(sizes)} of {counted(number, 'device')} {verb}"
+    if sizes:
+        added, removed = (sum(numbers) for numbers in zip(*((s.added, s.removed) for s in sizes.values()), strict=True))
+        text += f", {counted(added, 'line')} added, {removed} removed"
+    return text + (f"; {len(found.unknown)} not known" if found.unknown else "")
+
+
+def show_sizes(sizes: Mapping[str, DiffSize]) -> None:
+    """Print a line a device with how much it differs, as `git diff --stat` does."""
+    if not sizes:
+        return
+    name_width = max(map(len, sizes))
+    most = max(s.added + s.removed for s in sizes.values())
+    number_width = len(str(most))
+    for device, size in sizes.items():
+        # At least one mark for either kind that there is.
+        plus, minus = (-(-n * min(most, BAR) // most) for n in (size.added, size.removed))
+        numbers = f"{size.added + size.removed:{number_width}}"
+        console().print(f" {device:{name_width}} | {numbers} [green]{'+' * plus}[/][red]{'-' * minus}[/]")
 
 
 def show_diffs(diffs: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, complain, console, print_json
 
 if TYPE_CHECKING:
@@ -129,17 +130,19 @@ def execute(
     plane: PlaneName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a command inside a node: exec NODE [--plane PLANE] -- CMD. Its exit code is this command's."""
-    from lab.nodes import exec_in
+    """Run a command inside a node: exec NODE [--plane PLANE] -- CMD. Its exit code is this command's.
+
+    A command that signal N ends gives 128+N, as in a shell.
+    """
+    from lab.nodes import exec_in, shell_code
     from lab.state import read_state
 
     state = read_state(county)
     done = exec_in(state, node, command, plane=plane, capture=as_json)
+    code = shell_code(done.returncode)
     if as_json:
-        print_json(
-            {"node": node, "plane": plane, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-        )
-    raise typer.Exit(done.returncode)
+        print_json({"node": node, "plane": plane, "exit_code": code, "stdout": done.stdout, "stderr": done.stderr})
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -150,14 +153,19 @@ def down(
     name: Annotated[str | None, typer.Option(help="A lab's name, when its county folder is gone.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the lab down and leave nothing behind; also after a kill."""
+    """Take the lab down and leave nothing behind; also after a kill. Exit 2 when no lab goes by a name given."""
     from lab import boot
 
     removed = boot.down(name or county)
+    if name is not None and not removed.anything:
+        from lab.errors import NoSuchLabError
+        from lab.sweep import running_labs
+
+        raise NoSuchLabError(name, running_labs())
     if as_json:
         print_json(removed.model_dump(mode="json"))
     elif removed.anything:
-        console().print(f"lab down: {removed.nodes} nodes and all their links and files are gone")
+        console().print(f"lab down: {counted(removed.nodes, 'node')} and all their links and files are gone")
     else:
         console().print("no lab was up; nothing to do")
 
@@ -237,7 +245,7 @@ def undrop(
     from lab import faults
 
     gone = faults.undrop(_state(county), node, _kind(what) if what else None, plane=plane)
-    _say([d.model_dump(mode="json") for d in gone], f"{node}: {len(gone)} drops taken away", as_json=as_json)
+    _say([d.model_dump(mode="json") for d in gone], f"{node}: {counted(len(gone), 'drop')} taken away", as_json=as_json)
 
 
 @fault.command("kill-ssh")
@@ -247,7 +255,7 @@ def kill_ssh(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = Fals
     from lab import faults
 
     killed = faults.kill_ssh(_state(county), node)
-    _say({"node": node, "killed": killed}, f"{node}: {killed} SSH sessions killed", as_json=as_json)
+    _say({"node": node, "killed": killed}, f"{node}: {counted(killed, 'SSH session')} killed", as_json=as_json)
 
 
 def _state(county: Path) -> LabState:
@@ -281,7 +289,7 @@ def _county_and_plan(county_dir: Path) -> tuple[County, AddressPlan]:
 
 def _count(state: LabState) -> str:
     kinds = [n.kind for n in state.nodes]
-    return f"{kinds.count('router')} routers, {kinds.count('station')} stations, {kinds.count('server')} servers"
+    return ", ".join(counted(kinds.count(kind), kind) for kind in ("router", "station", "server"))
 
 
 def _fault_lines(faults: Faults) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -40,7 +41,7 @@ def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
         for found in breaks:
             console().print(f"[red]broken[/] at event {found.seq} ({found.kind}): {found.what}")
         if not breaks:
-            console().print(f"[green]whole[/]: {head.seq} events, head {head.hash[:16]}")
+            console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.hash[:16]}")
     raise typer.Exit(1 if breaks else 0)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:
     if verdict.allowed:
         out.print(f"[green]allowed[/] {verdict.gate} {verdict.unit or ''}")
         return
-    out.print(f"[red]refused[/] {verdict.gate} {verdict.unit or ''}: {len(verdict.reasons)} reasons")
+    out.print(f"[red]refused[/] {verdict.gate} {verdict.unit or ''}: {counted(len(verdict.reasons), 'reason')}")
     general = [r for r in verdict.reasons if not r.station]
     by_station: dict[str, list[str]] = {}
     for reason in verdict.reasons:
@@ -161,7 +162,7 @@ def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:
     for station, lines in list(by_station.items())[:limit]:
         out.print(f"    {station}: {escape(lines[0])}" + (f" (+{len(lines) - 1} more)" if len(lines) > 1 else ""))
     if len(by_station) > limit:
-        out.print(f"    ... and {len(by_station) - limit} more stations (--json lists all)")
+        out.print(f"    ... and {counted(len(by_station) - limit, 'more station')} (--json lists all)")
 
 
 @gate_app.callback()
@@ -266,9 +267,9 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
         if target_.met:
             word = "[green]met[/]"
         elif target_.late:
-            word = f"[red]late by {-target_.days_left} days[/], {target_.lacking} villages short"
+            word = f"[red]late by {counted(-target_.days_left, 'day')}[/], {counted(target_.lacking, 'village')} short"
         else:
-            word = f"{target_.days_left} days left, {target_.lacking} villages to go"
+            word = f"{counted(target_.days_left, 'day')} left, {counted(target_.lacking, 'village')} to go"
         out.print(f"  {target_.share:.0%} by {target_.by}: {word}")
         if target_.late:
             who = list(target_.waiting_for.items())

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -36,15 +37,17 @@ def addresses(
     from addressing.plan import make_plan
     from addressing.planfile import dump_csv, plan_path, read_plan, write_plan
     from inventory.errors import ExtranetError
-    from inventory.files import write_whole
+    from inventory.files import check_writable, write_whole
     from inventory.reader import load_county
     from inventory.topology import build_topology
 
-    found = load_county(county)
     path = out or plan_path(county)
     table = path.with_suffix(".csv")
     if path.suffix != ".json":
         raise ExtranetError(f"--out {path}: expected a name ending in .json (a table .csv is written beside it)")
+    found = load_county(county)
+    for file in (path, table):
+        check_writable(file, make_folders=True)
     if table.exists() and not table.read_text("utf-8", "replace").startswith("id,kind,name,parent,prefix,slot,state"):
         raise ExtranetError(f"{table}: is there and is not a plan's table; choose another name for --out")
     before = read_plan(path) if path.exists() else None
@@ -67,12 +70,12 @@ def addresses(
         return
     screen = console()
     screen.print(
-        f"[bold]{escape(str(path))}[/]: {counts['records']} assignments from {made.pool}; digest {made.digest[:16]}"
+        f"[bold]{escape(str(path))}[/]: {counted(len(made.records), 'assignment')} from {made.pool}; digest {made.digest[:16]}"
     )
     for plane in found.policy.planes:
         sites = sum(1 for r in made.records if r.kind == "lan" and r.id.endswith(f"@{plane.id}"))
         screen.print(
-            f"  {made.by_id[f'plane:{plane.id}'].prefix:24} {plane.id:11} {sites:3} sites  {escape(plane.name)}"
+            f"  {made.by_id[f'plane:{plane.id}'].prefix:24} {plane.id:11} {counted(sites, 'site'):>8}  {escape(plane.name)}"
         )
     screen.print(
         f"  {counts['new']} new, {counts['kept']} kept, {counts['moved']} moved, {counts['quarantined']} quarantined"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -27,13 +28,16 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
 
     found = load_county(county)
     overlaps = find_overlaps(found)
+    windows = sum(s.windows for s in found.stations)
+    zone_windows = sum(s.windows for s in found.stations if s.kind == "zone")
     if as_json:
         print_json(
             {
                 "county": found.id,
                 "sites": len(found.sites),
                 "stations": len(found.stations),
-                "windows": sum(s.windows for s in found.stations),
+                "windows": windows,
+                "zone_windows": zone_windows,
                 "networks": [n.id for n in found.networks],
                 "units": [u.id for u in found.units],
                 "needs": len(found.needs),
@@ -47,20 +51,20 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
     out = console()
     villages = sum(s.site_class == "village" for s in found.sites)
     towns = sum(s.site_class == "town" for s in found.sites)
-    windows = sum(s.windows for s in found.stations if s.kind == "zone")
     out.print(
-        f"[bold]{escape(found.name)}[/] ({escape(found.name_en)}): {towns} towns and streets, {villages} villages, ",
-        end="",
+        f"[bold]{escape(found.name)}[/] ({escape(found.name_en)}): "
+        f"{counted(towns, 'town or street', 'towns and streets')}, {counted(villages, 'village')}, "
+        f"{counted(len(found.stations), 'station')}, {counted(windows, 'window')}, "
+        f"{zone_windows} of them in the county centre's service zones"
     )
-    out.print(f"{len(found.stations)} stations, {windows} windows in the county centre's service zones")
-    out.print(f"{len(found.networks)} legacy networks, {len(found.units)} units to migrate:")
+    out.print(f"{counted(len(found.networks), 'legacy network')}, {counted(len(found.units), 'unit')} to migrate:")
     for network in found.networks:
         units = [u for u in found.units if u.network == network.id]
         rent = sum(found.circuit_by_id[u.circuit].monthly_rent_yuan for u in units)
         ranges = ", ".join(map(str, network.prefixes))
         out.print(
             f"  {network.id:16} {escape(network.name)}  "
-            f"{len(units)} sites, {ranges}, ¥{rent:,} a month - {escape(network.responsible)}"
+            f"{counted(len(units), 'site')}, {ranges}, ¥{rent:,} a month - {escape(network.responsible)}"
         )
     for overlap in overlaps:
         out.print(
@@ -74,5 +78,6 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
             "is marked classified - it stays outside, always"
         )
     out.print(
-        f"[green]good[/]: {len(found.needs)} needs must work, {len(found.forbidden)} ways must stay closed; no problems"
+        f"[green]good[/]: {counted(len(found.needs), 'need')} must work, "
+        f"{counted(len(found.forbidden), 'way')} must stay closed; no problems"
     )

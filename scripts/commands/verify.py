@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json
+from inventory.wording import counted
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, complain, console, print_json
 
 if TYPE_CHECKING:
     from migration.verify import VerifyReport
@@ -31,20 +32,27 @@ def verify(
     The expected matrix comes from the inventory; whatever was not measured is failed. The results are recorded in
     the ledger as evidence. Exit 0 all passed, 1 any failed.
     """
+    from inventory.files import check_writable
     from migration.campaign import open_campaign
     from migration.verify import verify as run_verify
 
+    if junit is not None:
+        check_writable(junit)
     campaign = open_campaign(county)
     progress = Progress(quiet=as_json)
     report = run_verify(campaign, stations=station, units=unit, say=progress.say, on_progress=progress.tick)
-    if junit is not None:
-        from nornir_tasks.stations.junit import write_junit
-
-        write_junit(report.results, junit)
     if as_json:
         print_json(report.as_json())
     else:
         show_report(report, show_all=show_all)
+    if junit is not None:
+        from nornir_tasks.stations.junit import JunitWriteError, write_junit
+
+        try:
+            write_junit(report.results, junit)
+        except JunitWriteError as error:  # the report above is whole, so JSON stays one document
+            complain(str(error))
+            raise typer.Exit(error.exit_code) from None
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -66,6 +74,7 @@ def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
             out.print(f"    ... and {len(bad) - limit} more")
     counts = Counter(r.outcome.value for r in report.results)
     out.print(
-        f"{report.target}: {len(report.results)} checks from {len(report.by_station())} stations in {report.seconds:.1f} s: "
+        f"{report.target}: {counted(len(report.results), 'check')} from {counted(len(report.by_station()), 'station')} "
+        f"in {report.seconds:.1f} s: "
         f"{counts['passed']} passed, {counts['failed']} failed, {counts['unknown']} not measured; evidence {report.digest[:16]}"
     )

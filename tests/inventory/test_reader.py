@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
+from inventory import tables
+from inventory.access import AccessFileError, read_access
 from inventory.errors import InputProblemsError
 from inventory.model import EXTRANET, County, Family, SiteClass
 from inventory.reader import COLUMNS, find_overlaps, load_county, restrict_to_towns
 from inventory.topology import build_topology
+from inventory.wording import counted
 
 SAMPLE = Path(__file__).resolve().parents[2] / "inventory" / "yichuan"
 
@@ -196,10 +200,79 @@ def test_damaged_files_give_lines_not_tracebacks(folder: Path, name: str, conten
     assert any(expected in line for line in problems(folder))
 
 
+@pytest.mark.parametrize("name", ["stations.csv", "county.yaml", "policy.yaml", "survey.xlsx"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_not_a_file_is_listed(folder: Path, name: str, kind: str) -> None:
+    """A pipe, device or folder in a file's place is a problem like any other; the rest is still read."""
+    edit(folder, "servers.csv", lambda t: t.replace("finance,80", "finance,800"))
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "device":
+        (folder / name).symlink_to("/dev/zero")
+    else:
+        (folder / name).mkdir()
+    lines = problems(folder)
+    assert len(lines) == 2, "\n".join(lines)
+    assert [line.split(":")[0] for line in lines if "not a regular file" in line] == [name]
+    assert any("found 800" in line for line in lines)
+
+
+def test_access_file_that_is_not_a_file(folder: Path) -> None:
+    """A pipe in place of access.yaml is one line, not a command that hangs."""
+    os.mkfifo(folder / "access.yaml")
+    with pytest.raises(AccessFileError, match="not a regular file"):
+        read_access(folder)
+
+
+def test_damaged_workbook_is_one_problem(folder: Path) -> None:
+    """Tables that may well be in a workbook nobody can read are not said to be missing."""
+    for name in COLUMNS:
+        (folder / f"{name}.csv").unlink()
+    (folder / "survey.xlsx").write_bytes(b"no workbook")
+    lines = problems(folder)
+    assert len(lines) == 1
+    assert "not a readable workbook" in lines[0]
+
+
+@pytest.mark.parametrize("limit", ["MAX_ROWS", "SHEET_ROWS"])
+def test_sheets_have_the_row_limit_of_files(folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """A sheet with more rows than a table may have is refused as a CSV file is."""
+    monkeypatch.setattr(tables, limit, 30)
+    book = Workbook()
+    book.remove(book.worksheets[0])
+    sheet = book.create_sheet("stations")
+    rows = (folder / "stations.csv").read_text("utf-8").splitlines()
+    for row in rows:
+        sheet.append(row.split(","))
+    (folder / "stations.csv").unlink()
+    book.save(folder / "survey.xlsx")
+    line = next(line for line in problems(folder) if "sheet stations" in line)
+    assert len(rows) > 31
+    assert line.startswith(f"survey.xlsx sheet stations:31: more than {counted(tables.MAX_ROWS, 'row')}; ")
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [("10.20.0.1/16", "has host bits set"), ("10.21.0.0/16", "31 prefixes in circuits lie outside 10.21.0.0/16")],
+)
+def test_one_wrong_range_is_one_problem(folder: Path, new: str, expected: str) -> None:
+    """A mistake in a network's ranges is said there, not once more on each of its circuits."""
+    edit(folder, "networks.csv", lambda t: t.replace("finance,no,10.20.0.0/16", f"finance,no,{new}"))
+    lines = problems(folder)
+    assert len(lines) == 1
+    assert lines[0].startswith("networks.csv:2 [prefixes]: ")
+    assert expected in lines[0]
+
+
 def test_not_a_county(tmp_path: Path) -> None:
     """A folder without county.yaml gives one line, not seven missing tables."""
-    assert len(problems(tmp_path)) == 1
-    assert len(problems(tmp_path / "nowhere")) == 1
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        lines = problems(folder)
+        assert len(lines) == 1
+        assert lines[0].startswith(f"{folder}: ")
+        assert "--county DIR" in lines[0]
+        assert "extranet init" in lines[0]
 
 
 def test_needs_of_department_ipv4_belong_to_units(sample: County) -> None:

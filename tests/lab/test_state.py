@@ -1,13 +1,22 @@
 """A lab is found by its county folder, with or without its state file."""
 
+import shutil
+import subprocess
+from collections.abc import Callable
+from ipaddress import IPv6Network
 from pathlib import Path
 
 import pytest
 
-from lab.errors import LabBusyError, LabDownError, MachineError
-from lab.kernel import check_machine
-from lab.state import find_id, lab_id, lab_lock, read_state, replace_file, runtime_dir
+from inventory.errors import UnknownNameError
+from inventory.reader import load_county, restrict_to_towns
+from lab.errors import LabBusyError, LabDownError, MachineError, NotInLabError
+from lab.faults import find_cables
+from lab.kernel import KernelFacts, check_machine
+from lab.nodes import shell_code
+from lab.state import Cable, LabState, NodeState, find_id, lab_id, lab_lock, read_state, replace_file, runtime_dir
 from lab.wiring import draw_prefix
+from tests.lab_fixture import copy_county
 
 
 def test_two_folders_have_two_labs(tmp_path: Path) -> None:
@@ -73,3 +82,50 @@ def test_only_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.kernel.find_tool", lambda name: None if name == "unbound" else f"/usr/sbin/{name}")
     with pytest.raises(MachineError, match=r"programs are missing \(.*unbound.*\); run scripts/setup"):
         check_machine()
+
+
+def small_lab(county_dir: Path) -> LabState:
+    """Return the state of a lab of the sample's first town, as its file would be."""
+    county = restrict_to_towns(load_county(county_dir), 1)
+    nodes = [NodeState(name=d.id, kind="router", pid=1, born=1) for d in county.devices]
+    cables = [
+        Cable(link=f"{c.id}/public", circuit=c.id, node="core1", plane=None, interface="x") for c in county.circuits
+    ]
+    return LabState(
+        id="000000",
+        name="yichuan-000000",
+        county_dir=str(county_dir),
+        county=county.id,
+        towns=1,
+        prefix=IPv6Network("fd00::/64"),
+        root_link="xl000000",
+        facts=KernelFacts(release="6.1", vrf_devices=False, overlay=True),
+        nodes=tuple(nodes),
+        cables=tuple(cables),
+        started=0,
+    )
+
+
+def test_what_a_small_lab_leaves_out_is_said_so(tmp_path: Path) -> None:
+    """A node or line of the county that a small lab does not hold is told from one that is nowhere."""
+    county_dir = copy_county(tmp_path / "county")
+    state = small_lab(county_dir)
+    for ask, name in ((state.node, "hebin-r1"), (state.node, "hebin-center"), (find_cables_of(state), "x-hebin-core1")):
+        with pytest.raises(NotInLabError, match=r"in the county, but not in this lab, which has the first town \(城关"):
+            ask(name)
+    with pytest.raises(UnknownNameError, match="not in this lab; did you mean chengguan-r1"):
+        state.node("chengguan-r9")
+    shutil.rmtree(county_dir)
+    with pytest.raises(UnknownNameError, match="not in this lab"):
+        state.node("hebin-r1")
+
+
+def find_cables_of(state: LabState) -> Callable[[str], object]:
+    """Return what looks for a line in a lab."""
+    return lambda name: find_cables(state, name)
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)])
+def test_exit_codes_are_those_of_a_shell(script: str, code: int) -> None:
+    """A program's exit code is passed on; one that signal N ended gives 128+N."""
+    assert shell_code(subprocess.run(["/bin/sh", "-c", script], check=False).returncode) == code

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from inventory.errors import UnknownNameError
+from lab import sweep
+from migration import provision
+from migration.campaign import Campaign
 from migration.clock import SystemClock
+from migration.gates import Verdict
 from migration.ledger import Ledger
+from migration.provision import Preview
 from scripts.main import app
 
 SAMPLE = Path(__file__).resolve().parents[2] / "inventory" / "yichuan"
@@ -67,6 +74,8 @@ def test_survey_of_the_sample(county: Path) -> None:
     code, out, _ = call("survey", "check", "--county", str(county))
     assert code == 0
     assert "refused" in out
+    assert f"{found['windows']} windows, {found['zone_windows']} of them in the county centre's service zones" in out
+    assert found["windows"] > found["zone_windows"] == 118
 
 
 def test_bad_county_is_exit_2_with_every_problem(county: Path) -> None:
@@ -155,6 +164,88 @@ def test_names_that_are_not_there_get_near_matches(county: Path) -> None:
     code, _, err = call("cutover", "finance-man＠mingao", "--county", str(county))
     assert code == 2
     assert "finance-man@minggao" in err
+
+
+def test_near_matches_name_each_thing_once() -> None:
+    """A unit that goes by several names is suggested once, by the name closest to what was typed, and counted once."""
+    names = {"fin@ta": "fin@ta", "fin@tb": "fin@tb", "fin@ta 镇": "fin@ta", "fin@ta镇": "fin@ta"}
+    assert UnknownNameError("unit", "fin@taa", names).near == ["fin@ta", "fin@tb"]
+    assert UnknownNameError("unit", "fin@ta镇上", names).near[0] == "fin@ta镇"
+    assert "there are 2; see" in str(UnknownNameError("unit", "?", names))
+
+
+def test_version_is_the_projects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--version` says what pyproject.toml says, and no more."""
+    project = tomllib.loads((SAMPLE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert call("--version") == (0, f"extranet {project['version']}\n", "")
+
+
+def test_a_lab_by_a_name_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lab down --name` of a lab that is not there is exit 2 and names those that run; without a name it is no mistake."""
+    monkeypatch.setenv("EXTRANET_LAB_DIR", str(tmp_path / "labs"))
+    monkeypatch.setattr(sweep, "running_labs", lambda: ("yichuan-1a2b3c",))
+    code, out, err = call("lab", "down", "--name", "yichuan-000000", "--county", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert err == "lab 'yichuan-000000': no such lab on this machine, nothing was taken down; running: yichuan-1a2b3c\n"
+    code, out, err = call("lab", "down", "--county", str(tmp_path))
+    assert (code, err) == (0, "")
+    assert "nothing to do" in out
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_measuring(county: Path) -> None:
+    """`verify --junit` into nowhere, or over something that is no file, is exit 2 and one line before anything else."""
+    call("plan", "addresses", "--county", str(county))
+    (county / "folder").mkdir()
+    for place in (county / "nowhere" / "report.xml", county / "folder", Path("/dev/null"), county / "sites.csv" / "x"):
+        code, out, err = call("verify", "--junit", str(place), "--county", str(county))
+        assert (code, out) == (2, "")
+        assert err.startswith(f"{place}: cannot be written (")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        (["plan", "addresses"], "sites.csv/plan.json"),
+        (["plan", "addresses"], "folder/plan.json"),
+        (["config", "render"], "sites.csv"),
+    ],
+)
+def test_out_is_asked_for_first(county: Path, command: list[str], place: str) -> None:
+    """`--out` where nothing can be written, or where a folder is in the way, is one line and leaves no half."""
+    call("plan", "addresses", "--county", str(county))
+    (county / "folder" / "plan.csv").mkdir(parents=True)
+    before = sorted(county.rglob("*"))
+    code, out, err = call(*command, "--out", str(county / place), "--county", str(county))
+    assert (code, out) == (2, "")
+    assert "cannot be written" in err
+    assert err.count("\n") == 1
+    assert sorted(county.rglob("*")) == before
+
+
+def test_difference_begins_with_its_size(county: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`config diff` says first how many devices and lines differ; `--stat` says only that; JSON carries the counts."""
+    found = Preview(
+        diffs={"core1": "  router bgp 1\n+  neighbor a\n+  neighbor b\n-  neighbor c\n", "core2": "", "r1": "+ x\n"},
+        unknown={},
+        verdict=Verdict(gate="provision", unit=None, allowed=True, reasons=()),
+    )
+    monkeypatch.setattr(provision, "preview", lambda *_, **__: found)
+    monkeypatch.setattr(Campaign, "target", "lab x")
+    here = ("--county", str(county))
+    total = "lab x: 2 of 3 devices differ, 3 lines added, 1 removed"
+    sizes = [" core1 | 3 ++-", " r1    | 1 +"]
+    code, out, _ = call("config", "diff", "--stat", *here)
+    assert (code, out.splitlines()) == (1, [total, *sizes])
+    code, out, _ = call("config", "diff", *here)
+    lines = out.splitlines()
+    assert (code, lines[:3], lines[-1]) == (1, [total, *sizes], total)
+    assert "  +  neighbor b" in lines
+    code, out, _ = call("config", "diff", "--json", *here)
+    told = json.loads(out)
+    assert (code, told["devices"], told["added"], told["removed"]) == (1, 3, 3, 1)
+    assert told["lines"] == {"core1": {"added": 2, "removed": 1}, "r1": {"added": 1, "removed": 0}}
+    assert told["diffs"] == found.diffs
 
 
 def test_classified_network_is_refused_in_any_command(county: Path) -> None:

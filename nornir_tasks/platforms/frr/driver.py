@@ -26,6 +26,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from inventory.access import Access
+from inventory.wording import counted
 from nornir_tasks.drivers import (
     Capabilities,
     CommitFailedError,
@@ -215,7 +216,7 @@ class FrrDriver:
         """Go back after an apply that did not give what was wanted, and say whether that worked."""
         lines = [line for line in left.splitlines() if line[:2] in {"+ ", "- "}]
         why = next((x.strip() for x in said.splitlines() if x.startswith(("line ", "%"))), "no reply")
-        what = f"{len(lines)} lines did not take, first {lines[0] if lines else '?'!r} ({why})"
+        what = f"{counted(len(lines), 'line')} did not take, first {lines[0] if lines else '?'!r} ({why})"
         try:
             self.rollback(change_id)
         except DeviceError as error:
