@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("inventory", "addressing", "lab", "nornir_tasks", "migration", "playbooks", "scripts")  # low to high
 IMPURE = ("os", "socket", "subprocess", "time", "datetime", "random")  # what a pure room does not touch
+TEXT_OF_ADDRESSES = {f"socket.{name}" for name in ("AF_INET", "AF_INET6", "inet_ntop", "inet_pton")}  # opens nothing
 
 
 def imported_modules(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -36,7 +37,11 @@ def forbidden_imports(source: str, path: Path) -> list[str]:
     if room == "addressing":
         forbidden |= set(IMPURE)
     imports = imported_modules(ast.parse(source), path.parent.parts)
-    return [f"{path}:{line} imports {name}" for line, name in imports if name.split(".")[0] in forbidden]
+    return [
+        f"{path}:{line} imports {name}"
+        for line, name in imports
+        if name.split(".")[0] in forbidden and name not in TEXT_OF_ADDRESSES
+    ]
 
 
 def files_of(room: str) -> list[Path]:
@@ -69,6 +74,7 @@ def test_every_room_is_looked_at(room: str) -> None:
         ("scripts/main.py", "import tests.fakes"),
         ("addressing/scheme.py", "import os.path"),
         ("addressing/scheme.py", "from datetime import UTC"),
+        ("addressing/scheme.py", "from socket import create_connection"),
     ],
 )
 def test_a_broken_arrow_is_seen(path: str, source: str) -> None:
@@ -84,6 +90,7 @@ def test_a_broken_arrow_is_seen(path: str, source: str) -> None:
         ("scripts/main.py", "import migration, playbooks"),
         ("inventory/model.py", "import laboratory, os, datetime"),
         ("addressing/scheme.py", "import ipaddress\nfrom .time import slots"),
+        ("addressing/scheme.py", "from socket import AF_INET6, inet_pton"),
     ],
 )
 def test_a_downward_arrow_is_let_through(path: str, source: str) -> None:
