@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from addressing.model import AddressPlan
 from addressing.plan import make_plan
 from addressing.planfile import PlanFileError, plan_path, read_plan
 from inventory.access import Access, AccessMissingError, read_access
-from inventory.errors import CheckFailedError, ExtranetError, ScopeGuardError, UnknownNameError
+from inventory.errors import CheckFailedError, ExtranetError, GateRefusedError, ScopeGuardError, UnknownNameError
 from inventory.model import County, Unit
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import Topology, build_topology
@@ -28,12 +29,23 @@ if TYPE_CHECKING:
     from migration.matrix import Matrix
     from migration.units import UnitRecord
 
+P = ParamSpec("P")
 Say = Callable[[str], None]
 """Tells a person what is happening, one line at a time."""
 
 
 def silent(_: str) -> None:
     """Say nothing."""
+
+
+def undisturbed(tell: Callable[P, None]) -> Callable[P, None]:
+    """Return `tell` such that nobody's being there to hear it stops nothing: a lost terminal, a pipe whose reader left."""
+
+    def told(*args: P.args, **kwargs: P.kwargs) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the stream was closed
+            tell(*args, **kwargs)
+
+    return told
 
 
 class OutOfReachError(ExtranetError):
@@ -47,6 +59,27 @@ class OutOfReachError(ExtranetError):
 def plain_name(name: str) -> str:
     """Return a name as it is compared: full-width forms made narrow, case and outer space ignored."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+class LedgerGoneError(GateRefusedError):
+    """There is no ledger, though something here was measured or decided: a new one would know of nothing."""
+
+    def __init__(self, path: Path, left: Path) -> None:
+        super().__init__(
+            f"{path}: is gone, though {left.name} is there from before; restore it - without it nobody knows what is cut "
+            "over (to begin anew, take ledger.head and evidence/ away as well)"
+        )
+
+
+def refuse_gone_ledger(path: Path) -> None:
+    """Raise LedgerGoneError where a ledger is missing that must have been there."""
+    from migration.evidence import EVIDENCE_DIR
+    from migration.ledger import HEAD_FILE
+
+    if not path.exists():
+        for left in (path.with_name(HEAD_FILE), *path.with_name(EVIDENCE_DIR).glob("*.json*")):
+            if left.exists():
+                raise LedgerGoneError(path, left)
 
 
 @dataclass(frozen=True)
@@ -80,7 +113,9 @@ class Campaign:
         """The county's ledger, made when missing."""
         from migration.ledger import LEDGER_FILE, Ledger
 
-        return Ledger.open(self.folder / LEDGER_FILE, clock=self.clock, target=self.target)
+        path = self.folder / LEDGER_FILE
+        refuse_gone_ledger(path)
+        return Ledger.open(path, clock=self.clock, target=self.target)
 
     @property
     def target(self) -> str:
@@ -201,6 +236,7 @@ def open_ledger(folder: Path) -> Ledger:
     from migration.ledger import LEDGER_FILE, Ledger
 
     path = folder / LEDGER_FILE
+    refuse_gone_ledger(path)
     if not path.exists():
         raise CheckFailedError(f"{path}: no ledger yet - nothing has been pushed, measured or decided in this county")
     return Ledger.open(path, readonly=True)

@@ -59,11 +59,11 @@ class Head(Model):
 
 
 class Break(Model):
-    """One place where the record is not whole: `seq` is the first event concerned, `what` says how.
+    """One place where the record is not whole: `seq` is the first event concerned (0: the file), `what` says how.
 
     `kind`: `altered` (content does not match its hash), `removed` (a gap), `reordered` (a whole event in another's
     place), `forged` (hashes recomputed over other content), `truncated` (the tail is gone), `head` (nothing
-    to compare with).
+    to compare with), `unguarded` (the triggers that forbid changes are missing).
     """
 
     seq: int
@@ -71,7 +71,12 @@ class Break(Model):
     what: str
 
     def __str__(self) -> str:
-        return f"event {self.seq}: {self.kind}: {self.what}"
+        return f"{self.where}: {self.kind}: {self.what}"
+
+    @property
+    def where(self) -> str:
+        """What it is about: an event, or the whole file."""
+        return f"event {self.seq}" if self.seq else "the file"
 
 
 def canonical_json(value: Any) -> str:

@@ -126,12 +126,19 @@ def judge_retirement(unit_id: str, stage: Stage | str, situation: Situation) -> 
     if stage is Stage.REMOVE:
         reasons += _waited(record, UnitState.SHUT, situation.policy.timers.hold_s, "hold", situation)
     reasons += _dependents(unit, stage, situation)
-    at_county = unit.site == situation.county.county_site.id
-    # A town's line carried its villages too; draining the town takes only the town's own route away.
-    behind = units_behind(situation.county, unit) if stage is not Stage.DRAIN or at_county else ()
-    users = dict.fromkeys((unit, *behind, *units_served(situation.county, unit)))
+    users = users_of(situation.county, unit, stage)
     proofs = [reason for user in users for reason in judge_legs(user, situation, after_cutover=True)]
     return _verdict(stage.value, unit_id, _plain(reasons) + proofs)
+
+
+def users_of(county: County, unit: Unit, stage: Stage) -> tuple[Unit, ...]:
+    """Return the units whose people a stage of this unit's retirement concerns: its own, those behind it, those it serves.
+
+    A town's line carries its villages too, but draining the town takes only the town's own route away.
+    """
+    at_county = unit.site == county.county_site.id
+    behind = units_behind(county, unit) if stage is not Stage.DRAIN or at_county else ()
+    return tuple(dict.fromkeys((unit, *behind, *units_served(county, unit))))
 
 
 def judge_back(unit_id: str, situation: Situation) -> Verdict:

@@ -3,13 +3,13 @@
 LedgerError (ExtranetError)         exit 2   base of what can be wrong with the record
 ├── LedgerUnavailableError          exit 4   full disk, locked, read-only, not a database: nothing was written
 ├── LedgerFormatError               exit 2   the file is a database, but not this ledger
-├── KeyConflictError                exit 2   a key was used before, for something else
+├── KeyConflictError                exit 4   a key was used before, for something else
 ├── UnfitBodyError                  exit 2   a body that is not plain JSON, or that holds a secret
-├── LedgerBrokenError               exit 1   the chain is not whole: nothing is read from it or added to it
+├── LedgerBrokenError               exit 1   the chain or its guard is not whole: nothing is read from it or added to it
 └── CampaignBusyError               exit 2   another command is changing this county's network
 
-What can be seen: any change, removal, insertion or swap of events, by `verify`, which names the first bad one; a tail
-cut off, or a tail rewritten with new hashes, by comparing with `ledger.head`.
+What can be seen: any change, removal, insertion or swap of events, by `verify`, which names each; the triggers that
+forbid changes taken away; a tail cut off, or a tail rewritten with new hashes, by comparing with `ledger.head`.
 What cannot: somebody who may write both files can cut or rewrite the tail and make a matching head. Only a head kept
 elsewhere (printed in a report, read out on the telephone) shows that: `verify(known=...)`. After a crash between commit
 and renaming the head, the head is one event behind until the next append; that one event could then be cut unseen.
@@ -106,7 +106,9 @@ class LedgerFormatError(LedgerError):
 
 
 class KeyConflictError(LedgerError):
-    """A key was used before, for something else."""
+    """A key was used before, for something else: somebody else finished what was begun here."""
+
+    exit_code: ClassVar[int] = 4
 
 
 class UnfitBodyError(LedgerError):
@@ -180,6 +182,7 @@ class Ledger:
 
         Raises:
             LedgerUnavailableError, LedgerFormatError: one line each; nothing was written.
+            LedgerBrokenError: the triggers are missing, and it was to be written; for reading it opens, for `verify`.
         """
         path = _path_of(path_or_url)
         where = str(path)
@@ -322,6 +325,9 @@ class Ledger:
             if not sa.inspect(connection).get_table_names():
                 _make_tables(connection)
             self._check_format(connection)
+            unguarded = _find_unguarded(connection)
+            if unguarded:
+                raise LedgerBrokenError(self.where, unguarded)
             connection.commit()
             if self._head_path and not self._head_path.exists() and self._last(connection).seq == 0:
                 ready = self._write_head(Head(seq=0, hash=GENESIS))
@@ -350,16 +356,6 @@ class Ledger:
                 self.where,
                 f"a ledger of another format - expected {FORMAT}, found {version}",
                 "use the version of extranet that wrote it",
-            )
-        triggers = {
-            row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        }
-        missing = sorted(set(_TRIGGERS) - triggers)
-        if missing:
-            raise LedgerFormatError(
-                self.where,
-                f"the triggers that forbid changes are gone: {', '.join(missing)}",
-                "somebody changed this file; keep it, and restore the record from its backup",
             )
 
     def _fit_body(self, key: str, body: Mapping[str, Any]) -> str:
@@ -394,6 +390,7 @@ class Ledger:
             # The head is read first: what is appended meanwhile is beyond it, and no break.
             head = self._read_head()
             events, hashes, breaks = _walk_rows(connection)
+            breaks += _find_unguarded(connection)
         if isinstance(head, Break):
             if hashes:
                 breaks.append(head)
@@ -408,6 +405,7 @@ class Ledger:
             with self._errors(), self._engine.connect() as connection:
                 head = self._read_head()
                 more, hashes, breaks = _walk_rows(connection, after=known[-1])
+                breaks += _find_unguarded(connection)
             last = {e.seq: e.hash for e in known} | hashes
             whole = isinstance(head, Head) and not breaks and not _compare_head(last, head, HEAD_FILE)
             if whole and hashes.get(known[-1].seq) == known[-1].hash:
@@ -506,14 +504,15 @@ def campaign_lock(county_dir: Path, command: str, clock: Clock | None = None) ->
     """
     path = county_dir / LOCK_FILE
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        folder = os.open(county_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise LedgerUnavailableError(
-            str(path), f"cannot be opened: {error.strerror}", "make the county's folder writable"
+            str(county_dir), f"cannot be opened: {error.strerror}", "name the county"
         ) from error
     try:
+        # The folder is what is locked. The file only tells who holds it: removing it lets nobody else in.
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CampaignBusyError(str(path), _read_holder(path)) from None
         holder = {
@@ -523,18 +522,17 @@ def campaign_lock(county_dir: Path, command: str, clock: Clock | None = None) ->
             "since": to_iso((clock or SystemClock()).now()),
         }
         try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, (canonical_json(holder) + "\n").encode(), 0)
+            path.write_text(canonical_json(holder) + "\n", "utf-8")
         except OSError as error:
-            raise LedgerUnavailableError(
-                str(path), f"cannot be written: {error.strerror}", "free space on the disk"
-            ) from error
-        yield
+            todo = "make the county's folder writable, and see that the disk is not full"
+            raise LedgerUnavailableError(str(path), f"cannot be written: {error.strerror}", todo) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
     finally:
-        # The file stays: removing it would let a third command lock a file that nobody else sees.
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-        os.close(descriptor)
+        os.close(folder)
 
 
 def _read_holder(path: Path) -> dict[str, Any]:
@@ -601,6 +599,14 @@ def _make_tables(connection: sa.Connection) -> None:
     for name, rule in _TRIGGERS.items():
         connection.exec_driver_sql(f"CREATE TRIGGER {name} {rule}")
     connection.execute(sa.insert(_format), {"version": FORMAT})
+
+
+def _find_unguarded(connection: sa.Connection) -> list[Break]:
+    """Tell when triggers that forbid changes are missing: somebody took them away, to change events or by a repair."""
+    there = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+    missing = sorted(set(_TRIGGERS) - there)
+    what = f"the triggers that forbid changes are missing: {', '.join(missing)}"
+    return [Break(seq=0, kind="unguarded", what=what)] if missing else []
 
 
 def _read_row(row: Any) -> Event | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from inventory.model import EXTRANET, County, Role
+from inventory.wording import say_span
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind
 from migration.evidence import Bound, Evidence, collect_evidence, inventory_digest, make_evidence, write_evidence
@@ -84,6 +86,21 @@ def count_stations(checks: Iterable[Check], on_progress: OnProgress) -> OnStatio
     return on_station
 
 
+def count_passing(checks: Iterable[Check], on_progress: OnProgress, *, until_s: float) -> OnStation:
+    """Return a listener to repeated checks: how many stations pass, and how long the others are waited for at most."""
+    total, ends = len({c.station for c in checks}), time.monotonic() + until_s
+    good: set[str] = set()
+
+    def on_station(station: str, results: Sequence[Result]) -> None:
+        if all(r.outcome is Outcome.PASSED for r in results):
+            good.add(station)  # what passed is not asked again
+        left_s = max(0.0, ends - time.monotonic())
+        rest = f"; waiting at most {say_span(left_s)} more" if len(good) < total else ""
+        on_progress(len(good), total, f"stations pass, last {station}{rest}")
+
+    return on_station
+
+
 def bind(
     campaign: Campaign,
     results: Sequence[Result],
@@ -107,8 +124,9 @@ def bind(
 
 def keep(campaign: Campaign, evidence: Evidence) -> Evidence:
     """Write evidence as its file and its event in the ledger."""
+    ledger = campaign.ledger  # there before the first evidence is: evidence without a ledger is refused
     write_evidence(campaign.folder, evidence)
-    campaign.ledger.append(Kind.EVIDENCE, f"evidence/{evidence.digest}", evidence.body())
+    ledger.append(Kind.EVIDENCE, f"evidence/{evidence.digest}", evidence.body())
     return evidence
 
 

@@ -7,7 +7,7 @@ stand beside each other for a while, never none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from inventory.access import AccessMissingError
 from inventory.model import Unit
@@ -89,6 +89,33 @@ def show_phases(campaign: Campaign, phases: Phases) -> dict[str, str]:
         else platform_of(campaign.county, c.device).compare(now[c.device], c.config)
         for c in changes
     }
+
+
+def keep_unknown_gateways(campaign: Campaign) -> Callable[[str, str], str]:
+    """Return what forbids provisioning to withdraw a LAN's gateway that this ledger never gave to the router.
+
+    Such a ledger is not the one under which the unit was cut over: a copy from before, or another's.
+    """
+    held = cut_over_units(campaign)
+    gateways = {
+        (device, str(u.gateway)): u.id
+        for u in campaign.county.units
+        if u.id not in held
+        for device in devices_under(campaign.county, u)
+    }
+
+    def forbid(device: str, diff: str) -> str:
+        for line in diff.splitlines():
+            for word in line.split() if line.startswith("-") else ():
+                unit = gateways.get((device, word.partition("/")[0]))
+                if unit is not None:
+                    return (
+                        f"holds {word}, the gateway of {unit}, which by this ledger was never cut over - expected the ledger "
+                        "under which it was; restore it, or take the gateway back with 'extranet cutover --back'"
+                    )
+        return ""
+
+    return forbid
 
 
 def unit_checks(campaign: Campaign, units: Iterable[Unit]) -> tuple[Check, ...]:

@@ -156,7 +156,7 @@ def provision(
                 continue
             if ended and not all(e.ok for e in ended):
                 say("! the cores were not kept, so no town is tried")
-                ended += [Ended(a.name, "undone", reasons=["not tried: the cores were not kept"]) for a in attempts]
+                ended += [Ended(a.name, "undone", reasons=["the cores were not kept"], tried=False) for a in attempts]
                 continue
             ended += carry_out(campaign, attempts, change_id=change_id, say=say, on_progress=on_progress)
         return PushReport(target=campaign.target, change_id=change_id, domains=tuple(ended))

@@ -16,13 +16,13 @@ from inventory.wording import say_span
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Kind
-from migration.gates import Stage, Verdict, judge_retirement
+from migration.gates import Stage, Verdict, judge_retirement, users_of
 from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, no_progress, read_situation
 from migration.moves import bystander_checks, move_units, show_phases, unit_checks
 from migration.proof import Situation
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
-from migration.units import Step, UnitState, devices_under, outcome_body, units_behind, units_served
+from migration.units import Step, UnitState, devices_under, outcome_body
 
 Until = Literal["drained", "shut", "removed"]
 
@@ -45,20 +45,13 @@ STAGES: dict[UnitState, _Plan] = {
 UNDO: dict[UnitState, UnitState] = {UnitState.DRAINED: UnitState.SOAKED, UnitState.SHUT: UnitState.DRAINED}
 
 
-def users_of(campaign: Campaign, unit: Unit) -> list[Unit]:
-    """Return the units whose people the gates ask about when this link goes: its own, those behind it, those it serves."""
-    return list(dict.fromkeys((unit, *units_behind(campaign.county, unit), *units_served(campaign.county, unit))))
-
-
 def judge(campaign: Campaign, units: Sequence[Unit], *, say: Say = silent) -> tuple[Situation, dict[str, Verdict]]:
     """Ask the gate of each unit's next stage of retirement, all in one situation."""
-    devices = {d for unit in units for u in users_of(campaign, unit) for d in devices_under(campaign.county, u)}
+    county, records = campaign.county, campaign.records()
+    stages = {u.id: STAGES[s].stage if (s := records[u.id].state) in STAGES else Stage.DRAIN for u in units}
+    devices = {d for unit in units for u in users_of(county, unit, stages[unit.id]) for d in devices_under(county, u)}
     situation = read_situation(campaign, devices, say=say)
-    out = {}
-    for unit in units:
-        plan = STAGES.get(situation.record(unit.id).state)
-        out[unit.id] = judge_retirement(unit.id, plan.stage if plan else Stage.DRAIN, situation)
-    return situation, out
+    return situation, {u.id: judge_retirement(u.id, stages[u.id], situation) for u in units}
 
 
 def group_units(campaign: Campaign, units: Sequence[Unit]) -> list[tuple[Unit, ...]]:
@@ -200,7 +193,7 @@ class _Retirement:
         phases = move_units(self.campaign, units, start, plan.end)
         for unit in units:
             self.changes[unit.id] |= show_phases(self.campaign, move_units(self.campaign, [unit], start, plan.end))
-        users = list(dict.fromkeys(x for u in units for x in users_of(self.campaign, u)))
+        users = list(dict.fromkeys(x for u in units for x in users_of(self.campaign.county, u, plan.stage)))
         self.say(f"· {plan.stage.value}: {', '.join(u.id for u in units)}")
         attempt = Attempt(
             name=units[0].id if len(units) == 1 else f"{units[0].network}/{plan.stage.value}",

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 
 from inventory.model import County, Model, Need, Site, SiteClass, Station
+from migration.events import Event
 from migration.evidence import Evidence
 from migration.proof import Cell, cell_of, say_moment
-from migration.units import Step, UnitRecord, UnitState
+from migration.units import Step, UnitRecord, UnitState, open_intents
 from nornir_tasks.stations.model import Outcome
 
 
@@ -99,6 +100,23 @@ class Coverage(Model):
         return self.covered / self.total if self.total else 0.0
 
 
+class OpenIntent(Model):
+    """A change that was begun and whose end nobody recorded: it was interrupted, unless it still runs.
+
+    `what` is the command, `about` what it was to change together: a unit, a town, the cores.
+    """
+
+    key: str
+    what: str
+    about: str
+    step: str
+    at: datetime
+    actor: str
+    devices: tuple[str, ...]
+    units: tuple[str, ...]
+    todo: str = "run the same command again: it asks the devices and finishes it, or takes it back"
+
+
 class StatusReport(Model):
     """The campaign at a glance."""
 
@@ -106,6 +124,7 @@ class StatusReport(Model):
     name: str
     today: date
     plan_exists: bool
+    interrupted: tuple[OpenIntent, ...] = ()
     units: tuple[UnitStatus, ...]
     towns: tuple[TownStatus, ...]
     states: dict[UnitState, int]
@@ -120,14 +139,19 @@ def report(
     plan_exists: bool,
     evidence: Iterable[Evidence],
     today: date,
+    events: Iterable[Event] = (),
 ) -> StatusReport:
-    """Put together where everything stands. `evidence` is every run there is (one target's), in any order."""
+    """Put together where everything stands. `evidence` is every run there is (one target's), in any order.
+
+    `events` are those the records were folded from: what is open may concern devices and no unit.
+    """
     units = tuple(_unit_status(county, u.id, records, plan_exists=plan_exists) for u in county.units)
     return StatusReport(
         county=county.id,
         name=county.name,
         today=today,
         plan_exists=plan_exists,
+        interrupted=tuple(map(_open_intent, open_intents(events))),
         units=units,
         towns=_towns(county, units),
         states=_count(units),
@@ -177,6 +201,35 @@ def _unit_status(county: County, unit_id: str, records: Mapping[str, UnitRecord]
         responsible=network.responsible,
         open=step,
         note=f"{step} was interrupted: run the same command again" if record.intent else note,
+    )
+
+
+_COMMANDS = {
+    "push": "config push",
+    "cores": "cutover",
+    "cutover": "cutover",
+    "back": "cutover --back",
+    "drain": "retire",
+    "shut": "retire",
+    "remove": "retire",
+    "undo": "retire --undo",
+}
+"""The command behind the word that its change ids carry."""
+
+
+def _open_intent(event: Event) -> OpenIntent:
+    body = event.body
+    step, change = str(body.get("step", "")), str(body.get("change", ""))
+    word = next(iter(change.split("-")[1:2]), "")
+    return OpenIntent(
+        key=event.key,
+        what=_COMMANDS.get(word, step),
+        about=event.key.removeprefix(f"{change}/") if change else event.unit or "",
+        step=step,
+        at=event.moment,
+        actor=event.actor,
+        devices=tuple(map(str, body.get("devices") or ())),
+        units=(event.unit,) if event.unit else tuple(map(str, body.get("units") or ())),
     )
 
 

@@ -23,8 +23,8 @@ from datetime import datetime
 from types import FrameType
 from typing import Any, Literal
 
-from inventory.wording import counted
-from migration.campaign import Campaign, Say, silent
+from inventory.wording import counted, say_span
+from migration.campaign import Campaign, Say, silent, undisturbed
 from migration.events import Event, Kind
 from migration.evidence import Bound
 from migration.gates import Verdict, judge_proof
@@ -33,6 +33,7 @@ from migration.measuring import (
     OnProgress,
     answering,
     bind,
+    count_passing,
     count_stations,
     devices_under_checks,
     keep,
@@ -41,8 +42,8 @@ from migration.measuring import (
     read_situation,
     works,
 )
-from migration.moves import move_units
-from migration.units import Step, UnitState, intent_body, outcome_body
+from migration.moves import keep_unknown_gateways, move_units
+from migration.units import Step, UnitState, intent_body, open_intents, outcome_body
 from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change, Committed
 from nornir_tasks.hosts import DeviceOutcome
@@ -95,17 +96,29 @@ class Ended:
     reasons: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     evidence: str = ""
+    tried: bool = True
+    touched: bool = False
+    """Whether any device held the change for a time, or may have."""
 
     @property
     def ok(self) -> bool:
         """Tell whether it was kept."""
         return self.ending == "done"
 
+    @property
+    def word(self) -> str:
+        """How it ended, in a person's words: what was never applied did not go back."""
+        if self.ending == "undone" and not self.touched:
+            return "nothing was changed" if self.tried else "not tried"
+        return {"done": "kept", "undone": "went back", "failed": "outcome not known"}[self.ending]
+
     def as_json(self) -> dict[str, Any]:
         """Return it for machines."""
         return {
             "name": self.name,
             "ending": self.ending,
+            "tried": self.tried,
+            "touched": self.touched,
             "changed": self.changed,
             "unchanged": self.unchanged,
             "reasons": self.reasons,
@@ -144,7 +157,7 @@ def carry_out(
     on_progress: OnProgress = no_progress,
 ) -> list[Ended]:
     """Try all attempts together. Whatever is not proven good goes back; an interrupt goes back and is recorded."""
-    run = _Run(campaign, attempts, change_id, say, on_progress)
+    run = _Run(campaign, attempts, change_id, undisturbed(say), undisturbed(on_progress))
     with _polite_kills():
         try:
             return run.go()
@@ -217,14 +230,14 @@ class _Run:
     def _measure(self, checks: list[Check], until_s: float | None = None) -> list[Result]:
         """Measure once, or with `until_s` repeat what has not passed; never longer than the timers allow."""
         left_s = self._left_s()
-        on_station = count_stations(checks, self.on_progress)
         county, access, hops = self.campaign.county, self.campaign.access, self.campaign.matrix.hops
         if left_s <= 0 or not checks:
             return []
         if until_s is None:
-            deadline_s = min(DEADLINE_S, left_s)
+            deadline_s, on_station = min(DEADLINE_S, left_s), count_stations(checks, self.on_progress)
             return measure(checks, county, access, hops=hops, deadline_s=deadline_s, on_station=on_station)
         until_s = min(until_s, left_s)
+        on_station = count_passing(checks, self.on_progress, until_s=until_s)
         return measure_until(
             checks, county, access, hops=hops, until_s=until_s, deadline_s=until_s, on_station=on_station
         )
@@ -278,8 +291,14 @@ class _Run:
         for attempt in live:
             self.touched[attempt.name] |= devices & set(attempt.devices)
         began, revert_s = time.monotonic(), self.timers.revert_s
+        provisioned = any(a.step is Step.PROVISION for a in live)
         out = wire.stage_and_commit(
-            self.campaign.nornir, batch, revert_in_s=revert_s, change_id=self.change_id, on_event=on_event
+            self.campaign.nornir,
+            batch,
+            revert_in_s=revert_s,
+            change_id=self.change_id,
+            on_event=on_event,
+            forbid=keep_unknown_gateways(self.campaign) if provisioned else None,
         )
         armed = sorted(d for d, found in out.items() if found.state == "committed")
         if armed:
@@ -319,7 +338,9 @@ class _Run:
         must = {c.id: c for a in live for c in a.must}
         if must:
             stations = {c.station for c in must.values()}
-            self.say(f"· prove: {counted(len(must), 'check')} from {counted(len(stations), 'station')}")
+            longest_s = max(0.0, min(self.timers.converge_s, self._left_s()))
+            what = f"{counted(len(must), 'check')} from {counted(len(stations), 'station')}"
+            self.say(f"· prove: {what}, repeated until they pass, at most {say_span(longest_s)}")
         results = {r.check.id: r for r in self._measure(list(must.values()), self.timers.converge_s)}
         # What has failed already goes back without asking the bystanders as well.
         passed = {r.check.id for r in results.values() if r.outcome is Outcome.PASSED}
@@ -497,7 +518,9 @@ class _Run:
             ended = self.ended[attempt.name]
             reason = ended.reasons[0] if ended.reasons else "not kept"
             more = f" (and {len(ended.reasons) - 1} more)" if len(ended.reasons) > 1 else ""
-            self.say(f"! {attempt.name}: going back - {reason}{more}")
+            ended.touched = bool(self.touched[attempt.name])
+            word = "going back" if ended.touched else "nothing was changed"
+            self.say(f"! {attempt.name}: {word} - {reason}{more}")
         for attempt in attempts:
             ended = self.ended[attempt.name]
             phases = [[c.device for c in p if c.device in self.touched[attempt.name]] for p in attempt.phases]
@@ -514,7 +537,7 @@ class _Run:
 
     def _close(self, attempt: Attempt, ending: Ending, digests: Mapping[str, str], reason: str) -> None:
         ended = self.ended[attempt.name]
-        ended.ending = ending
+        ended.ending, ended.touched = ending, bool(self.touched[attempt.name])
         self.campaign.ledger.append(
             Kind.OUTCOME,
             self.key(attempt),
@@ -650,15 +673,13 @@ def finish_interrupted(campaign: Campaign, *, say: Say = silent) -> list[Finishe
     change cannot be asked, the intent stays open and the gates hold what it touches.
     """
     events = campaign.ledger.events()
-    closed = {e.key for e in events if e.kind is Kind.OUTCOME}
     verdicts = {e.key: e.body for e in events if e.kind is Kind.VERDICT}
     out = []
-    for event in events:
-        if event.kind is Kind.INTENT and event.key not in closed:
-            say(f"! {event.key}: was interrupted - asking {counted(len(event.body['devices']), 'device')}")
-            found = _finish(campaign, event, verdicts.get(f"{event.key}/verdict", {}))
-            say(f"  {'still open' if found.open else found.ending} - {found.reason}")
-            out.append(found)
+    for event in open_intents(events):
+        say(f"! {event.key}: was interrupted - asking {counted(len(event.body['devices']), 'device')}")
+        found = _finish(campaign, event, verdicts.get(f"{event.key}/verdict", {}))
+        say(f"  {'still open' if found.open else found.ending} - {found.reason}")
+        out.append(found)
     return out
 
 

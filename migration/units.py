@@ -275,6 +275,13 @@ def last_changes(events: Iterable[Event]) -> dict[str, Change]:
     return out
 
 
+def open_intents(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Return the intents without outcome, oldest first: what was begun and is not known to have ended."""
+    told = tuple(events)
+    closed = {e.key for e in told if e.kind is Kind.OUTCOME}
+    return tuple(e for e in told if e.kind is Kind.INTENT and e.key not in closed)
+
+
 def _names(value: Any) -> tuple[str, ...]:
     return tuple(str(v) for v in value) if isinstance(value, list | tuple | dict) else ()
 

@@ -74,11 +74,14 @@ def verify(
     on_progress: OnProgress = no_progress,
 ) -> VerifyReport:
     """Measure the matrix (or the part named) and record it as evidence."""
+    # Names first: a mistyped one is said without a plan or a way to any device.
+    chosen_units = campaign.find_units(units) if units else []
+    chosen_stations = choose_stations(campaign, stations) if stations else []
     matrix = campaign.matrix
-    if units:
-        matrix = matrix.for_units(campaign.find_units(units))
-    if stations:
-        matrix = matrix.for_stations(choose_stations(campaign, stations))
+    if chosen_units:
+        matrix = matrix.for_units(chosen_units)
+    if chosen_stations:
+        matrix = matrix.for_stations(chosen_stations)
     checks = matrix.checks
     say(
         f"· verify {campaign.target} ({campaign.scope}): {counted(len(checks), 'check')} "

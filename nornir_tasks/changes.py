@@ -53,6 +53,8 @@ class Event(Model):
 
 
 OnEvent = Callable[[Event], None]
+Forbid = Callable[[str, str], str]
+"""Says of a device and its difference why that must not be (empty: it may)."""
 
 
 class Committed(Model):
@@ -97,6 +99,14 @@ class DoubleChangeError(ExtranetError):
         super().__init__(f"{device}: two changes in one wave; merge them into one")
 
 
+class ForbiddenChangeError(ExtranetError):
+    """A change would take away what must stay."""
+
+    def __init__(self, device: str, why: str) -> None:
+        self.device = device
+        super().__init__(f"{device}: {why}")
+
+
 def compare(nr: Nornir, changes: Sequence[Change], on_event: OnEvent | None = None) -> dict[str, DeviceOutcome[str]]:
     """Return what each change would change, by device; changes nothing. An empty difference: nothing to do."""
     by_device = _by_device(changes)
@@ -109,8 +119,12 @@ def stage_and_commit(
     revert_in_s: int,
     change_id: str,
     on_event: OnEvent | None = None,
+    *,
+    forbid: Forbid | None = None,
 ) -> dict[str, Committed]:
     """Check every candidate, then commit those that change anything, each with its timer armed on the device.
+
+    `forbid` is asked of every difference; where it forbids one, nothing is changed anywhere.
 
     Run again after a crash with the same `change_id`, a device that already holds its change counts as committed.
     """
@@ -124,6 +138,9 @@ def stage_and_commit(
                 f"change {found.id} is armed, {found.seconds_left} s left",
                 "confirm it, roll it back, or wait until the device goes back",
             )
+        forbidden = forbid(driver.device, diff) if forbid is not None and diff else ""
+        if forbidden:
+            raise ForbiddenChangeError(driver.device, forbidden)
         return _Staged(diff=diff, armed=found is not None)
 
     staged = _run(nr, "check", stage, by_device, on_event)

@@ -95,8 +95,9 @@ class StoppableRunner:
         """Run the task on every host, `num_workers` at a time."""
         result = AggregatedResult(task.name)
         pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="extranet")
-        futures = {host.name: pool.submit(task.copy().start, host) for host in hosts}
         try:
+            # Also of what was submitted only in part: an interrupt here must not leave a worker that nobody ends.
+            futures = {host.name: pool.submit(task.copy().start, host) for host in hosts}
             for name, future in futures.items():
                 result[name] = future.result()
         finally:

@@ -25,7 +25,7 @@ REVERT_S = 60
 TIMERS = {"revert_s": REVERT_S, "converge_s": 10, "soak_s": 1, "hold_s": 1}
 GOOD, FAILED, BAD_INPUT, REFUSED, UNKNOWN = range(5)
 KILLED = -9
-pytestmark = [pytest.mark.lab, pytest.mark.heavy]  # minutes of real routers: ./scripts/test --all
+pytestmark = pytest.mark.lab
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def test_killed_between_the_confirms_it_is_finished_by_the_same_command(town: To
     assert town.configs() == before
 
 
+@pytest.mark.heavy
 def test_a_router_that_reboots_before_its_confirm_undoes_all(town: Town) -> None:
     """The old side rebooted under its timer and came back as before: the new side, confirmed already, is changed back."""
     unit, before = "finance-man@chengguan", town.configs()
@@ -163,6 +164,7 @@ def test_a_router_that_reboots_before_its_confirm_undoes_all(town: Town) -> None
     assert town.state(unit) in {"provisioned", "proven"}
 
 
+@pytest.mark.heavy
 def test_a_need_that_fails_in_the_proof_undoes_all(town: Town) -> None:
     """One service that a station cannot reach over the new path: exit 1, the check named, everything as before."""
     unit, before = "finance-man@chengguan", town.configs()
@@ -176,6 +178,7 @@ def test_a_need_that_fails_in_the_proof_undoes_all(town: Town) -> None:
     assert town.armed() == []
 
 
+@pytest.mark.heavy
 def test_a_router_that_cannot_be_trusted_is_not_touched(town: Town) -> None:
     """Wrong host key, refused login: one clear line, exit 1, nothing changed on any router."""
     router, push, before = "chengguan-wabei-r1", ("config", "push", "chengguan-wabei", "--yes"), town.configs()
@@ -235,6 +238,21 @@ def test_a_village_retires_stage_by_stage_and_comes_back(town: Town) -> None:
     town.run("retire", unit, "--yes", expect=GOOD)
     town.run("retire", unit, "--undo", "--yes", expect=REFUSED)
     assert town.run("ledger", "verify").returncode == GOOD
+
+
+def test_a_town_drains_while_its_villages_still_use_its_line(town: Town) -> None:
+    """What the gate allows the act can keep: a town's own route goes though a village behind it is not cut over."""
+    unit, behind = "social-security@chengguan", "social-security@chengguan-xichang"
+    assert town.state(behind) == "provisioned"
+    town.run("cutover", unit, "--yes", expect=GOOD)
+    time.sleep(TIMERS["soak_s"])
+    town.run("verify", "--unit", unit, expect=GOOD)
+    town.run("retire", unit, "--until", "drained", "--yes", expect=GOOD)
+    assert town.state(unit) == "drained"
+    refused = town.run("retire", unit, "--until", "shut", "--yes", expect=REFUSED)
+    assert f"{behind} still hangs on this link" in refused.stdout
+    town.run("retire", unit, "--undo", "--yes", expect=GOOD)
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
 
 
 MOMENTS = (

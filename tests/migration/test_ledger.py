@@ -21,6 +21,7 @@ import migration.ledger
 from inventory.errors import ExtranetError
 from migration.events import GENESIS, Break, Head, Kind, canonical_json, hash_event
 from migration.ledger import (
+    LOCK_FILE,
     CampaignBusyError,
     KeyConflictError,
     Ledger,
@@ -305,14 +306,23 @@ def test_the_whole_tail_rewritten_is_seen_by_a_head_kept_elsewhere(tmp_path: Pat
 
 
 def test_taking_the_triggers_away_is_seen(ledger: Ledger, tmp_path: Path) -> None:
-    """A file whose triggers are gone is refused when it is opened."""
-    fill(ledger, 1)
+    """A file whose triggers are gone is broken: not written, not read, and `verify` names them beside what was altered."""
+    fill(ledger, 3)
+    assert len(ledger.events()) == 3
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
-    connection.execute("DROP TRIGGER events_no_delete")
+    for name in ("events_no_delete", "events_no_update"):
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute("UPDATE events SET body = '{}' WHERE seq = 2")
     connection.commit()
     connection.close()
-    with pytest.raises(LedgerFormatError, match="events_no_delete"):
+    with pytest.raises(LedgerBrokenError, match=r"the file: unguarded: .*events_no_delete, events_no_update"):
         Ledger.open(tmp_path, StoppedClock(), TARGET)
+    with pytest.raises(LedgerBrokenError):
+        ledger.events()
+    with Ledger.open(tmp_path, StoppedClock(), TARGET, readonly=True) as reading:
+        assert [(b.seq, b.kind) for b in reading.verify()] == [(0, "unguarded"), (2, "altered")]
+        with pytest.raises(LedgerBrokenError):
+            reading.events()
 
 
 def test_breaks_read_as_one_line() -> None:
@@ -600,6 +610,14 @@ def test_the_second_command_is_told_who_holds_the_county(tmp_path: Path) -> None
         assert "2027-09-01T08:00:00" in str(caught.value)
     with campaign_lock(tmp_path, "extranet retire fin@tb"):
         pass
+
+
+def test_removing_the_note_lets_nobody_in(tmp_path: Path) -> None:
+    """The county stays held when the file that tells who holds it is removed."""
+    with campaign_lock(tmp_path, "extranet cutover fin@ta"):
+        (tmp_path / LOCK_FILE).unlink()
+        with pytest.raises(CampaignBusyError), campaign_lock(tmp_path, "x"):
+            pass
 
 
 HOLDER = """

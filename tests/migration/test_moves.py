@@ -11,8 +11,8 @@ from addressing.plan import make_plan
 from addressing.planfile import plan_path, write_plan
 from inventory.reader import load_county
 from inventory.topology import build_topology
-from migration.campaign import Campaign, open_campaign
-from migration.moves import move_units, show_phases
+from migration.campaign import Campaign, LedgerGoneError, open_campaign, refuse_gone_ledger
+from migration.moves import keep_unknown_gateways, move_units, show_phases
 from migration.units import UnitState
 
 SAMPLE = Path(__file__).parents[2] / "inventory/yichuan"
@@ -34,3 +34,25 @@ def test_preview_names_every_line(campaign: Campaign) -> None:
     assert f"ip address {unit.gateway}/{unit.lan_prefix.prefixlen}" in shown["chengguan-r1"]
     assert all(line.startswith(("+", "-", " ")) for line in shown["chengguan-r1"].splitlines())
     assert any("shutdown" in text for device, text in shown.items() if device != "chengguan-r1")
+
+
+def test_a_gateway_of_no_ledger_is_kept(campaign: Campaign) -> None:
+    """Provisioning must not withdraw a LAN's gateway that this ledger never gave to the router; anything else it may."""
+    unit = campaign.find_unit("social-security@chengguan")
+    forbid = keep_unknown_gateways(campaign)
+    gateway = f"{unit.gateway}/{unit.lan_prefix.prefixlen}"
+    assert unit.id in forbid("chengguan-r1", f"  interface lan.130\n-  ip address {gateway}\n")
+    assert forbid("chengguan-r1", f"  interface lan.130\n+  ip address {gateway}\n") == ""
+    assert forbid("hebin-r1", f"-  ip address {gateway}\n") == ""
+
+
+@pytest.mark.parametrize("left", ["ledger.head", "evidence/1.json.gz"])
+def test_a_ledger_that_is_gone_is_missed(campaign: Campaign, left: str) -> None:
+    """Where something tells of a ledger there was, no new one is begun in its place."""
+    path = campaign.folder / left
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}", "utf-8")
+    with pytest.raises(LedgerGoneError, match="is gone"):
+        refuse_gone_ledger(campaign.folder / "ledger.sqlite")
+    (campaign.folder / "ledger.sqlite").touch()
+    refuse_gone_ledger(campaign.folder / "ledger.sqlite")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.model import County, CoverageTarget
-from migration.status import measure_coverage, report
-from migration.units import Step, UnitState, fold
+from migration.events import Kind
+from migration.status import OpenIntent, measure_coverage, report
+from migration.units import Step, UnitState, fold, intent_body, outcome_body
 from tests.migration.scene import T0, Story, build_checks, build_county, fail_check, measure, pass_check
 
 COUNTY = build_county()
@@ -59,6 +60,34 @@ def test_what_holds_a_unit_up_is_said() -> None:
     assert lines["fin@ta"].open == "cutover"
     assert "interrupted" in lines["fin@ta"].note
     assert lines["fin@tb"].note == "cutover undone: portal: refused"
+
+
+def test_open_intent_without_a_unit_is_said() -> None:
+    """A push that was killed when every unit was provisioned already is told: what, when, on which devices, what to do."""
+    story = Story().go("fin@ta", to=UnitState.PROVISIONED)
+    change = "20270901T080000-push-a1b2c3"
+    body = intent_body(
+        Step.PROVISION,
+        start=UnitState.PLANNED,
+        end=UnitState.PROVISIONED,
+        devices=("core2", "core1"),
+        change=change,
+        units=[],
+    )
+    begun = story.tell(Kind.INTENT, f"{change}/cores", body)
+
+    def told() -> tuple[OpenIntent, ...]:
+        records = fold(story.events, COUNTY)
+        return report(COUNTY, records, plan_exists=True, evidence=(), today=TODAY, events=story.events).interrupted
+
+    (one,) = told()
+    assert (one.what, one.about, one.at) == ("config push", "cores", begun.moment)
+    assert (one.devices, one.units) == (("core1", "core2"), ())
+    assert "run the same command again" in one.todo
+    story.tell(
+        Kind.OUTCOME, begun.key, outcome_body(Step.PROVISION, result="undone", state=UnitState.PLANNED, devices={})
+    )
+    assert told() == ()
 
 
 def test_towns_by_networks_count_their_villages() -> None:

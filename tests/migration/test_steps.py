@@ -99,11 +99,21 @@ class Wire:
         return {c.device: look(c) for c in changes}
 
     def stage_and_commit(
-        self, nornir: object, changes: Sequence[Change], revert_in_s: int, change_id: str, on_event: object = None
+        self,
+        nornir: object,
+        changes: Sequence[Change],
+        revert_in_s: int,
+        change_id: str,
+        on_event: object = None,
+        *,
+        forbid: Callable[[str, str], str] | None = None,
     ) -> dict[str, Committed]:
         """Check all, then commit."""
         del revert_in_s
         checked = self.compare(nornir, changes)
+        if forbid is not None:
+            whys = {d: forbid(d, o.value or "") for d, o in checked.items()}
+            checked |= {d: checked[d].model_copy(update={"state": "failed", "error": w}) for d, w in whys.items() if w}
         if not all(o.ok for o in checked.values()):
             return {
                 d: Committed(device=d, state="held" if o.ok else "refused", error=o.error) for d, o in checked.items()
@@ -288,6 +298,8 @@ def test_one_failed_check_brings_everything_back(scene: Scene, plane: str) -> No
     ended = scene.go()[0]
     assert ended.ending == "undone"
     assert victim.id in ended.reasons[0]
+    assert ended.word == "went back"
+    assert any("going back" in line for line in scene.said)
     assert scene.running() == [BEFORE, BEFORE]
     assert not [d for verb, d in scene.wire.log if verb == "confirm"]
     assert scene.state() is UnitState.PROVISIONED
@@ -323,6 +335,18 @@ def test_a_refused_line_of_the_second_phase_leaves_the_first_untouched(scene: Sc
     assert ended.ending == "undone"
     assert "line refused" in ended.reasons[0]
     assert "commit" not in {verb for verb, _ in scene.wire.log}
+    assert ended.word == "nothing was changed"
+    assert any("nothing was changed" in line for line in scene.said)
+    assert not any("going back" in line for line in scene.said)
+
+
+@pytest.mark.parametrize("trouble", ["refuses", "deaf"])
+def test_what_was_never_applied_does_not_go_back(scene: Scene, trouble: str) -> None:
+    """A device that refuses its line or is switched off leaves all as it was, and the words are not those of a way back."""
+    setattr(scene.wire.routers[OLD], trouble, True)
+    ended = scene.go()[0]
+    assert (ended.ending, ended.word, ended.touched) == ("undone", "nothing was changed", False)
+    assert not any("going back" in line for line in scene.said)
 
 
 def test_one_bad_town_does_not_hold_the_others(tmp_path: Path) -> None:
@@ -412,6 +436,26 @@ def test_an_interrupt_while_committing_forgets_no_device(scene: Scene) -> None:
         scene.go()
     assert scene.running() == [BEFORE, BEFORE]
     assert ("roll back", OLD) in scene.wire.log
+    outcome = scene.outcome()
+    assert outcome
+    assert outcome["result"] == "undone"
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "Input/output error"), ValueError("closed file")])
+def test_a_lost_terminal_holds_nothing_up(scene: Scene, error: Exception) -> None:
+    """Where nobody hears what is said any more, an interrupted change still goes back, and is recorded."""
+
+    def unheard(_text: str) -> None:
+        raise error
+
+    def interrupt(verb: str, device: str) -> None:
+        if verb == "commit" and device == NEW:
+            raise KeyboardInterrupt
+
+    scene.wire.on = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(scene, [scene.attempt()], change_id="c1", say=unheard)  # type: ignore[arg-type]
+    assert scene.running() == [BEFORE, BEFORE]
     outcome = scene.outcome()
     assert outcome
     assert outcome["result"] == "undone"

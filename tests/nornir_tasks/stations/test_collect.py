@@ -49,6 +49,11 @@ class Door:
         self.sock.listen(16)
         threading.Thread(target=self._answer, daemon=True).start()
 
+    def shut(self) -> None:
+        """Answer no more: a close alone would leave it listening while a thread waits in it."""
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
     def _answer(self) -> None:
         while True:
             try:
@@ -208,8 +213,8 @@ def test_a_callback_that_breaks_is_the_callers_error(station: Sshd, door: Door) 
 
 
 @lab
-def test_only_what_has_not_passed_is_asked_again(station: Sshd, door: Door) -> None:
-    """A service that comes up late passes in the end; the station that passed at once is not asked twice."""
+def test_what_passed_apart_must_pass_together(station: Sshd, door: Door) -> None:
+    """While one comes up late only that one is asked again; then both once more, so that both held at one time."""
     early = Door()
     early.open()
     log = station.folder / "sessions"
@@ -226,8 +231,26 @@ def test_only_what_has_not_passed_is_asked_again(station: Sshd, door: Door) -> N
     results = measure_until(checks, county(), station.access, hops=BOOK, until_s=60, on_station=told)
     early.sock.close()
     assert [r.outcome for r in results] == [PASSED, PASSED]
-    assert sorted(tries) == ["a", "a", "a", "b"]
-    assert len(log.read_text("utf-8").split()) == 4
+    assert sorted(tries) == ["a", "a", "a", "a", "b", "b"]
+    assert len(log.read_text("utf-8").split()) == 6
+
+
+@lab
+def test_one_that_dies_while_another_comes_up_fails(station: Sshd, door: Door) -> None:
+    """Two services that were never up at one time are not proven, though each passed once."""
+    early = Door()
+    early.open()
+    tries: list[str] = []
+
+    def told(name: str, _: Sequence[Result]) -> None:
+        tries.append(name)
+        if tries.count("a") == 1:
+            early.shut()
+            door.open()
+
+    checks = [make(early.port, "b"), make(door.port, "a")]
+    results = measure_until(checks, county(), station.access, hops=BOOK, until_s=8, on_station=told)
+    assert [r.outcome for r in results] == [FAILED, PASSED]
 
 
 @lab
