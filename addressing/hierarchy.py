@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,13 @@ class FieldFullError(ExtranetError):
             f"{field.name} field under {parent}: {wanted} wanted, {room} slots in {field.width} bits (quarantined ones "
             "included); 'extranet plan budget' says what pool or width would do"
         )
+
+
+class FateError(ExtranetError):
+    """An identity cannot live on as it was decided."""
+
+    def __init__(self, code: str, name: str, what: str) -> None:
+        super().__init__(f"{code} {name}: {what}; decide 'new' for it")
 
 
 @dataclass(frozen=True)
@@ -162,8 +170,10 @@ def prefixes_of(
     high[roots], lengths[roots] = pools[0], layout.pool_length
     for field in layout.fields:
         rows = np.flatnonzero(levels == field.level)
-        number = slots[rows] >> np.uint64(field.width)
-        base = np.where(homes[rows] > 0, high[row_of[homes[rows]]], pools[np.minimum(number, pools.size - 1)])
+        number = np.minimum(slots[rows] >> np.uint64(field.width), pools.size - 1)
+        # The top field goes on from pool to pool even under a root, which is all of them.
+        in_pool = homes[rows] == 0 if field is not layout.fields[0] else np.ones(rows.size, dtype=bool)
+        base = np.where(in_pool, pools[number], high[row_of[homes[rows]]])
         within = slots[rows] & np.uint64((1 << field.width) - 1)
         high[rows] = base | (within << np.uint64(field.shift))
         lengths[rows] = field.length
@@ -229,11 +239,16 @@ class Fate:
 def continue_plan(before: HierarchyPlan, divisions: Divisions, fate: Fate) -> HierarchyPlan:
     """Carry a plan on to new divisions: no identity moves, new ones take slots never given, gone ones are kept back.
 
+    A gone identity in whose block others still live is absorbed, not quarantined, whether `fate` says so or not. When
+    nothing changes at all, the plan itself is returned, with its version.
+
     Raises:
         FieldFullError: a parent has no slot left for a new child.
+        FateError: the fate would move an identity or give it to two.
     """
     n, old = len(divisions), len(before)
     fresh = fate.identities == 0
+    _check_fate(before, divisions, fate)
     ids = fate.identities.copy()
     first = int(before.ids.max(initial=0)) + 1
     ids[fresh] = np.arange(first, first + int(fresh.sum()))
@@ -255,41 +270,106 @@ def continue_plan(before: HierarchyPlan, divisions: Divisions, fate: Fate) -> Hi
     gone = np.ones(old, dtype=bool)
     gone[source] = False
     rest = np.flatnonzero(gone)
-    states = np.full(rest.size, QUARANTINED, dtype=np.int8)
-    intos = before.intos[rest].copy()
-    for at, identity in enumerate(before.ids[rest].tolist()):
-        into = fate.absorbed.get(identity, 0)
-        if into:
-            states[at], intos[at] = ABSORBED, into
-        elif int(before.states[rest[at]]) == ABSORBED:
-            states[at] = ABSORBED
     everything = {
         "ids": np.r_[ids, before.ids[rest]],
         "levels": np.r_[divisions.levels, before.levels[rest]],
         "parents": np.r_[parents, before.parents[rest]],
         "homes": np.r_[homes, before.homes[rest]],
         "slots": np.r_[slots, before.slots[rest]],
-        "states": np.r_[np.zeros(n, dtype=np.int8), states],
-        "intos": np.r_[np.zeros(n, dtype=np.int64), intos],
     }
+    everything["states"], everything["intos"] = _settle_states(before, fate, n, **everything)
     codes = [*divisions.codes, *(before.codes[r] for r in rest)]
     names = [*divisions.names, *(before.names[r] for r in rest)]
     order = sort_rows(codes, everything["ids"])
     columns = {k: v[order] for k, v in everything.items()}
+    codes, names = [codes[i] for i in order], [names[i] for i in order]
+    if codes == before.codes and names == before.names and _same_columns(before, columns):
+        return before
     high, lengths = prefixes_of(before.layout, columns["ids"], columns["levels"], columns["homes"], columns["slots"])
     return HierarchyPlan(
         policy=before.policy,
         layout=before.layout,
         version=before.version + 1,
-        codes=[codes[i] for i in order],
-        names=[names[i] for i in order],
+        codes=codes,
+        names=names,
         high=high,
         lengths=lengths,
         **columns,
     )
 
 
+def _check_fate(before: HierarchyPlan, divisions: Divisions, fate: Fate) -> None:
+    known = np.flatnonzero(fate.identities > 0)
+    ids = fate.identities[known]
+    rows = np.where(ids < before.row_of_id.size, before.row_of_id[np.minimum(ids, before.row_of_id.size - 1)], -1)
+    unique, counts = np.unique(ids, return_counts=True)
+    wrong = {
+        "the plan has no such identity": known[rows < 0],
+        "another division has this identity as well": known[np.isin(ids, unique[counts > 1])],
+        "its level is another, so its prefix would be": known[before.levels[rows] != divisions.levels[known]],
+        # A second root would have the first one's prefix, the pool.
+        "is the root, so the plan's pool and no new division": np.flatnonzero(
+            (fate.identities == 0) & (divisions.levels == before.layout.root_level)
+        ),
+    }
+    for what, found in wrong.items():
+        if found.size:
+            row = int(found[0])
+            raise FateError(divisions.codes[row], divisions.names[row], what)
+
+
+def _settle_states(
+    before: HierarchyPlan,
+    fate: Fate,
+    active: int,
+    *,
+    ids: NDArray[np.int64],
+    levels: NDArray[np.int8],
+    parents: NDArray[np.int64],
+    homes: NDArray[np.int64],
+    slots: NDArray[np.uint64],
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Return states and who absorbed whom; the first `active` rows live, all others are gone.
+
+    Absorbed is what others live under, or what somebody who lives took over, now or earlier, at first or second hand.
+    """
+    del levels, slots
+    taken = dict(zip(before.ids.tolist(), before.intos.tolist(), strict=True)) | fate.absorbed
+    alive = set(ids[:active].tolist())
+    lives_in: dict[int, int] = {}
+    home_of = dict(zip(ids[active:].tolist(), homes[active:].tolist(), strict=True))
+    states = np.r_[np.zeros(active, dtype=np.int8), np.full(ids.size - active, QUARANTINED, dtype=np.int8)]
+    intos = np.zeros(ids.size, dtype=np.int64)
+    if not home_of:
+        return states, intos
+
+    def holder(identity: int) -> int:
+        seen: set[int] = set()
+        while identity and identity not in alive and identity not in seen:
+            seen.add(identity)
+            identity = taken.get(identity, 0)
+        return identity if identity in alive else 0
+
+    # Whoever's home is gone keeps that home's block in use, and the homes above it.
+    orphaned = np.flatnonzero(np.isin(homes[:active], ids[active:]))
+    pending = [(int(homes[r]), int(parents[r] or ids[r])) for r in sorted(orphaned.tolist(), key=lambda r: int(ids[r]))]
+    pending += [(home_of[i], holder(i)) for i in sorted(home_of) if holder(i)]
+    for home, by in pending:
+        while home in home_of and home not in lives_in:
+            lives_in[home] = by
+            home = home_of[home]  # noqa: PLW2901 - upwards
+    for row, identity in enumerate(ids[active:].tolist(), start=active):
+        into = holder(identity) or lives_in.get(identity, 0)
+        if into:
+            states[row], intos[row] = ABSORBED, into
+    return states, intos
+
+
+def _same_columns(before: HierarchyPlan, columns: dict[str, NDArray[Any]]) -> bool:
+    return all(np.array_equal(getattr(before, name), column) for name, column in columns.items())
+
+
 def sort_rows(codes: Sequence[str], ids: NDArray[np.int64]) -> list[int]:
     """Return the order of rows by code, then identity."""
-    numbers = ids.tolist()
-    return sorted(range(len(codes)), key=lambda i: (codes[i], numbers[i]))
+    keys = list(zip(codes, ids.tolist(), strict=True))
+    return sorted(range(len(keys)), key=keys.__getitem__)

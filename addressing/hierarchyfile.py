@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,6 @@ CERTIFICATE_FORMAT = "extranet plan certificate/1"
 JSON_FORMAT = "extranet hierarchy plan/1"
 _SHOWN_PROBLEMS = 50
 _RESTORE = "restore both from your version control"
-
-FileFormat = Literal["csv", "json"]
 
 
 def certificate_path(path: Path) -> Path:
@@ -134,15 +132,16 @@ def write_hierarchy(
     plan: HierarchyPlan,
     path: Path,
     *,
+    file_format: str = "csv",
     base: str = "",
     sign_off: Callable[[Path, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Write a plan (by its name's ending a table or JSON) and its certificate; return the certificate.
+    """Write a plan (a table, or JSON) and its certificate; return the certificate.
 
     `sign_off` checks the file not yet in place, and returns the certificate with what it found; when it raises, nothing
     was written. Killed at any moment, the old plan is there whole, or the new one.
     """
-    content = dump_json(plan) if path.suffix == ".json" else dump_csv(plan)
+    content = dump_json(plan) if file_format == "json" else dump_csv(plan)
     certificate = make_certificate(plan, content, file=path.name, base=base)
     pending, final = _pending_path(path), certificate_path(path)
     staged = path.with_name(f".{path.name}.next{path.suffix}")

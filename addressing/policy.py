@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from ipaddress import IPv6Network
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,7 +36,7 @@ class LevelField(Model):
     width: int | Literal["auto"] = Field("auto", description="bits, or auto: solved from fan-out, growth and HD ratio")
     order: Order = Field("centre", description="order of RFC 3531 in which slots are given out")
     reserved: tuple[int, ...] = Field((0,), description="slots never given to a division; 0 is the parent's own")
-    growth: float = Field(0.2, ge=0.0, le=100.0, description="share of more divisions to expect: 0.2 is a fifth more")
+    growth: float = Field(0.15, ge=0.0, le=100.0, description="share of more divisions to expect: 0.15 is 15 in a hundred more")
 
     @property
     def title(self) -> str:
@@ -66,6 +67,11 @@ class Infrastructure(Model):
     management: int = Field(2, ge=0, description="which /64 holds the routers' management")
     srv6: IPv6Network | None = Field(None, description="SRv6 locators' block, apart from user space (RFC 9602)")
 
+    @property
+    def subnets(self) -> dict[str, int]:
+        """Return which /64 of the pool's own area is for what."""
+        return {"loopbacks": self.loopbacks, "links": self.links, "management": self.management}
+
 
 class PlanPolicy(Model):
     """Everything a planner decides. Fields are given by level, highest first."""
@@ -93,8 +99,9 @@ class PlanPolicy(Model):
         lengths = sorted({p.prefixlen for p in self.pools})
         if len(lengths) > 1:
             raise ValueError(f"pools: expected one length, found /{', /'.join(map(str, lengths))}; split the larger")
-        if len(set(self.pools)) < len(self.pools):
-            raise ValueError("pools: one block is named twice; name each once")
+        ordered = sorted(self.pools)
+        if any(a.overlaps(b) for a, b in pairwise(ordered)):
+            raise ValueError("pools: one lies in another; name each block once")
         levels = [f.level for f in self.fields]
         if levels != sorted(set(levels)):
             raise ValueError("fields: expected each level once, highest first (1 before 2)")

@@ -6,6 +6,7 @@ One formatter for all of the suite. The standard library's writes `::ffff:c000:2
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
@@ -17,8 +18,12 @@ from inventory.errors import ExtranetError
 
 BITS = {4: 32, 6: 128}
 _FAMILY = {4: AF_INET, 6: AF_INET6}
-_LOOK_ALIKES = str.maketrans({"。": ".", "／": "/", "：": ":", "．": "."})
+_LOOK_ALIKES = str.maketrans({"。": ".", "∶": ":", "∕": "/", "⁄": "/"})
+"""What NFKC leaves as it is (full-width colons, points and slashes it folds)."""
+_DIGITS = 9
+"""More digits than any prefix length has; Python refuses to read thousands of them."""
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200e\u200f\u2060"))
+_WRAPPING = re.compile(r"^[\s'\"]+|[\s'\"]+$")
 
 
 class AddressTextError(ExtranetError):
@@ -80,9 +85,8 @@ def format_prefixes(high: NDArray[np.uint64], lengths: NDArray[np.uint8]) -> lis
 
 def normalise(text: str) -> str:
     """Return what a person meant to type: full-width forms and invisible characters of spreadsheets taken away."""
-    return (
-        unicodedata.normalize("NFKC", text.translate(_INVISIBLE).translate(_LOOK_ALIKES)).strip().strip("'\"").strip()
-    )
+    folded = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).translate(_LOOK_ALIKES)
+    return _WRAPPING.sub("", folded)
 
 
 def parse_prefix(text: str, *, host_bits: bool = False) -> Prefix:
@@ -102,7 +106,7 @@ def parse_prefix(text: str, *, host_bits: bool = False) -> Prefix:
     version = 6 if ":" in address else 4
     try:
         value = int.from_bytes(inet_pton(_FAMILY[version], address), "big")
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null character, or half of a surrogate pair
         raise AddressTextError(text, f"not an IPv{version} address", _advice(version, address)) from None
     bits = BITS[version]
     if not slash:
@@ -117,12 +121,12 @@ def parse_prefix(text: str, *, host_bits: bool = False) -> Prefix:
 
 def _length(text: str, tail: str, version: int) -> int:
     bits = BITS[version]
-    if tail.isascii() and tail.isdigit() and int(tail) <= bits:
+    if tail.isascii() and tail.isdigit() and int(tail[:_DIGITS]) <= bits and len(tail) <= _DIGITS:
         return int(tail)
     if version == 4 and tail.count(".") == 3:
         try:
             mask = int.from_bytes(inet_pton(AF_INET, tail), "big")
-        except OSError:
+        except (OSError, ValueError):
             mask = -1
         inverse = mask ^ 0xFFFFFFFF
         if mask >= 0 and inverse & (inverse + 1) == 0:
@@ -131,6 +135,10 @@ def _length(text: str, tail: str, version: int) -> int:
 
 
 def _advice(version: int, address: str) -> str:
+    if "%" in address:
+        return "take the zone away: '%' and what follows is a machine's own"
+    if address.startswith("["):
+        return "take the brackets and the port away"
     if version == 4 and any(len(p) > 1 and p.startswith("0") for p in address.split(".")):
         return "write its parts without leading zeros: some programs read them as octal"
     if "E+" in address.upper() or (address.replace(".", "", 1).isdigit() and address.count(".") < 3):

@@ -905,12 +905,17 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def put_numbers(document: str, numbers: str) -> str:
-    """Return the document with what stands between its two marks replaced."""
-    head, begin, rest = document.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    """Return the document with the county's numbers replaced."""
+    return put_between(document, numbers, BEGIN, END)
+
+
+def put_between(document: str, numbers: str, mark: str, end_mark: str) -> str:
+    """Return the document with what stands between two marks replaced."""
+    head, begin, rest = document.partition(mark)
+    _, end, tail = rest.partition(end_mark)
     if not begin or not end:
-        raise BenchError(f"{DOCUMENT.name}: expected the marks {BEGIN!r} and {END!r}, found none; put them back")
-    return f"{head}{BEGIN}\n\n{numbers}\n\n{END}{tail}"
+        raise BenchError(f"{DOCUMENT.name}: expected the marks {mark!r} and {end_mark!r}, found none; put them back")
+    return f"{head}{begin}\n\n{numbers}\n\n{end}{tail}"
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,228 @@
+"""`extranet plan addresses --divisions`, `plan update`, `forecast` and `border` from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import lzma
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DIVISIONS = ROOT / "tests" / "addressing" / "data" / "luoyang-2021.tsv.xz"
+YICHUAN = "410329000000"
+POOL = "3fff:329::/40"
+# What `plan update` writes to, seen from a program that ends itself there: nothing of that may leave a half.
+KILLED = """
+import os, sys
+from pathlib import Path
+import addressing.hierarchyfile as module
+left = int(sys.argv.pop(1))
+def counted(act):
+    def acting(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), 9)
+        return act(*arguments, **options)
+    return acting
+module.write_whole = counted(module.write_whole)
+Path.replace = counted(Path.replace)
+from scripts.main import main
+main()
+"""
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, and hold it to an exit code."""
+    command = [sys.executable, "-P", "-m", "scripts.main", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def plan_of(out: Path, divisions: Path = DIVISIONS) -> list[dict[str, str]]:
+    """Plan Yichuan's county into a file, and return its rows."""
+    run("plan", "addresses", "--divisions", divisions, "--root", YICHUAN, "--pool", POOL, "--out", out)
+    return rows_of(out)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Return a plan's rows."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def county_lines() -> list[str]:
+    """Return the county's divisions as lines of a table, the head first."""
+    lines = lzma.decompress(DIVISIONS.read_bytes()).decode().splitlines()
+    return [lines[0], *(line for line in lines[1:] if line.startswith(YICHUAN[:6]))]
+
+
+def table(path: Path, lines: list[str]) -> Path:
+    """Write a table of divisions."""
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def test_yichuan(tmp_path: Path) -> None:
+    """The county's 15 towns get a /48 each and its 370 villages a /56, signed off by the checker (vector T12)."""
+    rows = plan_of(tmp_path / "plan.csv")
+    lengths = [row["prefix"].rpartition("/")[2] for row in rows]
+    assert {length: lengths.count(length) for length in set(lengths)} == {"40": 1, "48": 15, "56": 370}
+    assert len({row["prefix"] for row in rows}) == len(rows) == 386
+    certificate = json.loads((tmp_path / "plan.csv.certificate.json").read_text("utf-8"))
+    assert certificate["checks"]
+    assert all(check["ok"] for check in certificate["checks"])
+
+
+def test_order_of_input(tmp_path: Path) -> None:
+    """The same divisions in any order give the same bytes."""
+    head, *lines = county_lines()
+    random.Random(7).shuffle(lines)
+    plan_of(tmp_path / "a.csv")
+    plan_of(tmp_path / "b.csv", table(tmp_path / "shuffled.tsv", [head, *lines]))
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_to_standard_output(tmp_path: Path) -> None:
+    """Without --out the table goes to standard output, the same as into a file."""
+    plan_of(tmp_path / "a.csv")
+    done = run("plan", "addresses", "--divisions", DIVISIONS, "--root", YICHUAN, "--pool", POOL)
+    assert done.stdout == (tmp_path / "a.csv").read_text("utf-8")
+
+
+def test_a_plan_is_not_written_over(tmp_path: Path) -> None:
+    """Another plan where one is already is refused by a gate; the same plan again is not."""
+    out = tmp_path / "plan.csv"
+    plan_of(out)
+    plan_of(out)
+    before = out.read_bytes()
+    other = ("--divisions", DIVISIONS, "--root", YICHUAN, "--pool", "3fff:400::/40", "--out", out)
+    assert "plan update" in run("plan", "addresses", *other, code=3).stderr
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_update(tmp_path: Path, ending: str) -> None:
+    """A new town moves nobody, what is gone is quarantined, and the same update again changes no byte."""
+    first, second = tmp_path / f"one.{ending}", tmp_path / f"two.{ending}"
+    run("plan", "addresses", "--divisions", DIVISIONS, "--root", YICHUAN, "--pool", POOL, "--out", first)
+    lines = [line for line in county_lines() if not line.startswith("410329203210")]
+    new = table(tmp_path / "new.tsv", [*lines, f"410329900000\t4\t{YICHUAN}\t新城镇"])
+    update = ("plan", "update", "--divisions", new, "--plan", first, "--out", second, "--json")
+    said = json.loads(run(*update).stdout)
+    assert (said["renumbered"], said["counts"]["new"], said["counts"]["gone"]) == (0, 1, 1)
+    once = second.read_bytes()
+    run(*update)
+    assert second.read_bytes() == once
+    if ending == "csv":
+        old = {row["id"]: row["prefix"] for row in rows_of(first)}
+        now = {row["id"]: (row["prefix"], row["state"]) for row in rows_of(second)}
+        assert all(now[ident][0] == prefix for ident, prefix in old.items())
+        assert [state for _, state in now.values()].count("quarantined") == 1
+        assert len({prefix for prefix, _ in now.values()}) == len(now) == 387
+
+
+def test_nothing_new(tmp_path: Path) -> None:
+    """An update with the same divisions writes nothing, certificate included."""
+    out = tmp_path / "plan.csv"
+    plan_of(out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    run("plan", "update", "--divisions", DIVISIONS, "--plan", out, "--out", out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_questions(tmp_path: Path) -> None:
+    """Where a match is not certain nothing is written (exit 3), and the file to decide in is begun."""
+    first, second = tmp_path / "one.csv", tmp_path / "two.csv"
+    rows = plan_of(first)
+    village = next(row for row in rows if row["name"].endswith("鸦岭村村民委员会"))
+    lines = [line for line in county_lines() if not line.startswith(village["code"])]
+    changed = f"410329111299\t5\t{village['parent']}\t鸦岭新村村民委员会"
+    new = table(tmp_path / "new.tsv", [*lines, changed])
+    update = ("plan", "update", "--divisions", new, "--plan", first, "--out", second)
+    template = run(*update, code=3).stdout
+    assert village["code"] in template
+    assert not second.exists()
+    answers = tmp_path / "decisions.yaml"
+    answers.write_text(template.replace("verdict: }", "verdict: same}", 1), "utf-8")
+    run(*update, "--decisions", answers)
+    kept = next(row for row in rows_of(second) if row["code"] == "410329111299")
+    assert (kept["id"], kept["prefix"]) == (village["id"], village["prefix"])
+
+
+def test_concurrent_planners(tmp_path: Path) -> None:
+    """Of several who carry one plan on to the same file at once one succeeds; the others are refused, not mixed in."""
+    first, out = tmp_path / "one.csv", tmp_path / "two.csv"
+    plan_of(first)
+    news = [
+        table(tmp_path / f"new{n}.tsv", [*county_lines(), f"41032990{n}000\t4\t{YICHUAN}\t{name}镇"])
+        for n, name in enumerate(("东城", "西关", "南湖"))
+    ]
+    command = [sys.executable, "-P", "-m", "scripts.main", "plan", "update", "--plan", str(first), "--out", str(out)]
+    asked = [
+        subprocess.Popen(
+            [*command, "--divisions", str(new)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+        )
+        for new in news
+    ]
+    assert sorted(process.wait() for process in asked) == [0, 3, 3]
+    assert len(rows_of(out)) == 387
+    run("plan", "check", out)
+
+
+def test_killed_at_any_write(tmp_path: Path) -> None:
+    """Killed before any of its writes, an update leaves the old plan or the new one, whole, to be carried on."""
+    first = tmp_path / "one.csv"
+    plan_of(first)
+    old = first.read_bytes()
+    new = table(tmp_path / "new.tsv", [*county_lines(), f"410329900000\t4\t{YICHUAN}\t新城镇"])
+    update = ("plan", "update", "--divisions", str(new), "--plan", str(first), "--out", str(first))
+    seen = []
+    for left in range(20):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", KILLED, str(left), *update], capture_output=True, check=False, cwd=ROOT
+        )
+        changed = first.read_bytes() != old
+        seen.append((done.returncode, changed))
+        run("plan", "forecast", "--plan", first)  # it can be read, by whatever certificate is there
+        if done.returncode == 0:
+            break
+    assert [code for code, _ in seen[:-1]] == [-9] * (len(seen) - 1)
+    assert seen[-1] == (0, True)
+    assert len(seen) > 4
+    run("plan", "check", first)
+
+
+def test_outlook(tmp_path: Path) -> None:
+    """A forecast names the fullest parents; a border's answer names the sides, and an unknown place is exit 2."""
+    plan = tmp_path / "plan.csv"
+    plan_of(plan)
+    assert "鸦岭镇" in run("plan", "forecast", "--plan", plan).stdout
+    assert "nobody is renumbered" in run("plan", "border", "town", "--plan", plan).stdout
+    assert "410329111000" in run("plan", "border", "41032911100", "--plan", plan, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--root", YICHUAN), "--divisions"),
+        (("--divisions", "nowhere.tsv", "--pool", POOL), "nowhere.tsv"),
+        (("--divisions", DIVISIONS), "--pool"),
+        (("--divisions", DIVISIONS, "--pool", "3fff:329::1/40"), "host bits"),
+        (("--divisions", DIVISIONS, "--root", YICHUAN, "--pool", "3fff:329::/52"), "a pool of"),
+        (("--divisions", DIVISIONS, "--root", "410399000000", "--pool", POOL), "410399000000"),
+        (("--divisions", DIVISIONS, "--root", YICHUAN, "--pool", POOL, "--format", "nettbox"), "netbox"),
+    ],
+)
+def test_bad_input(tmp_path: Path, arguments: tuple[object, ...], words: str) -> None:
+    """Bad input is exit 2 with a line that says what to do, and nothing is written."""
+    done = run("plan", "addresses", *arguments, "--out", tmp_path / "plan.csv", code=2)
+    assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []
