@@ -29,6 +29,7 @@ HIERARCHY_FORMAT = "extranet hierarchy plan/1"
 CERTIFICATE_FORMAT = "extranet plan certificate/1"
 STATES = {"active": 0, "quarantined": 1, "absorbed": 2}
 ACTIVE, QUARANTINED, ABSORBED = STATES.values()
+_PIECE = 1 << 22
 _CHUNK = 1 << 15
 _JSON_CHUNK = 1 << 22
 _MOST_DIGITS = 18
@@ -132,13 +133,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 class _Lines:
-    """The cells of a table: bytes without quotes, and where each cell of each row ends (rows x columns, int64)."""
+    """The cells of a table: bytes without quotes, and where each cell of each row ends (rows x columns, int32 or 64)."""
 
-    def __init__(self, content: bytes, faults: list[str]) -> None:
+    def __init__(self, content: bytes | memoryview, faults: list[str]) -> None:
         self.bytes = np.frombuffer(content, dtype=np.uint8)
         self.faults = faults
-        lines = np.flatnonzero(self.bytes == ord("\n"))
-        marks = np.flatnonzero((self.bytes == ord(",")) | (self.bytes == ord("\n")))
+        lines, marks = self._find(b"\n"), self._find(b",\n")
         columns = len(HEADER)
         self.ends = marks[: marks.size // columns * columns].reshape(-1, columns)
         if lines.size * columns != marks.size or (self.ends[:, -1] != lines).any():
@@ -146,6 +146,18 @@ class _Lines:
             for row in np.flatnonzero(cells != columns).tolist():
                 self.faults.append(f"row {row + 2}: {cells[row]} cells - expected {columns}")
             self.ends = np.zeros((0, columns), dtype=np.int64)
+
+    def _find(self, wanted: bytes) -> NDArray[np.signedinteger[Any]]:
+        """Return the places of some bytes, a piece at a time: masks of a whole file would be as large as it, each."""
+        kind = np.int32 if self.bytes.size < 1 << 31 else np.int64
+        found = [np.zeros(0, dtype=kind)]
+        for first in range(0, self.bytes.size, _PIECE):
+            piece = self.bytes[first : first + _PIECE]
+            hit = piece == wanted[0]
+            for other in wanted[1:]:
+                hit |= piece == other
+            found.append((np.flatnonzero(hit) + first).astype(kind))
+        return np.concatenate(found)
 
     def starts(self, column: int) -> NDArray[np.int64]:
         if column:
@@ -272,7 +284,7 @@ class _Trial(_Lines):
         self.bytes, self.ends, self.faults = lines.bytes, lines.ends, []
 
 
-def _make_table(content: bytes, faults: list[str]) -> Table:
+def _make_table(content: bytes | memoryview, faults: list[str]) -> Table:
     """Read a table's rows, without its header: cells without quotes, each line ended."""
     lines = _Lines(content, faults)
     high, lengths = lines.prefixes()
@@ -310,10 +322,17 @@ def find_prefix_fault(text: str) -> str:
 def read_csv_table(content: bytes) -> Table:
     """Read a plan's table; whatever is wrong with its rows is in the table's faults."""
     faults: list[str] = []
-    header, _, body = content.removeprefix(codecs.BOM_UTF8).partition(b"\n")
+    begin = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    end = content.find(b"\n", begin)
+    end = len(content) if end < 0 else end
+    header = content[begin:end]
     if header.decode("utf-8", "replace") != ",".join(HEADER):
         found = header[:60].decode("utf-8", "replace")
         return _make_table(b"", [f"row 1: header {found!r} - expected {','.join(HEADER)}"])
+    whole = memoryview(content)[end + 1 :]
+    if whole and content.endswith(b"\n") and b'"' not in content and _is_utf8(whole):
+        return _make_table(whole, faults)
+    body = bytes(whole)
     try:
         body.decode()
     except UnicodeDecodeError as error:
@@ -324,6 +343,18 @@ def read_csv_table(content: bytes) -> Table:
     if b'"' in body and not faults:
         body = _take_quotes_away(body, faults)
     return _make_table(body, faults)
+
+
+def _is_utf8(content: memoryview) -> bool:
+    """Tell whether bytes are UTF-8, without holding them as text."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for first in range(0, len(content), _PIECE):
+            decoder.decode(content[first : first + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _take_quotes_away(body: bytes, faults: list[str]) -> bytes:

@@ -11,8 +11,9 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ COLUMNS = ("code", "name", "level", "parent", "prefix", "id", "home", "slot", "s
 CERTIFICATE_FORMAT = "extranet plan certificate/1"
 JSON_FORMAT = "extranet hierarchy plan/1"
 _SHOWN_PROBLEMS = 50
+_CHUNK = 20_000
+_MAX_ID = 1 << 40
+_STATE_NUMBERS = {state: number for number, state in enumerate(STATES)}
+_Rows = Iterator[list[str]]
+_QUOTED = re.compile('[,"\r\n]')
 _RESTORE = "restore both from your version control"
 
 
@@ -40,48 +46,49 @@ def certificate_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.certificate.json")
 
 
-def dump_rows(plan: HierarchyPlan) -> Iterable[tuple[object, ...]]:
+def dump_rows(plan: HierarchyPlan) -> Iterator[tuple[object, ...]]:
     """Yield the table's rows, in the plan's order: by code, then identity."""
-    parents = _parent_codes(plan)
-    states = [STATES[s] for s in plan.states.tolist()]
-    return zip(
-        plan.codes,
-        plan.names,
-        plan.levels.tolist(),
-        parents,
-        format_prefixes(plan.high, plan.lengths),
-        plan.ids.tolist(),
-        plan.homes.tolist(),
-        plan.slots.tolist(),
-        states,
-        plan.intos.tolist(),
-        strict=True,
-    )
-
-
-def _parent_codes(plan: HierarchyPlan) -> list[str]:
     rows = plan.row_of_id
-    return [plan.codes[rows[p]] if p else "" for p in plan.parents.tolist()]
+    for first in range(0, len(plan), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        parents = plan.parents[part]
+        codes = [plan.codes[row] if row >= 0 else "" for row in np.where(parents > 0, rows[parents], -1).tolist()]
+        yield from zip(
+            plan.codes[part],
+            plan.names[part],
+            plan.levels[part].tolist(),
+            codes,
+            format_prefixes(plan.high[part], plan.lengths[part]),
+            plan.ids[part].tolist(),
+            plan.homes[part].tolist(),
+            plan.slots[part].tolist(),
+            [STATES[state] for state in plan.states[part].tolist()],
+            plan.intos[part].tolist(),
+            strict=True,
+        )
 
 
 def dump_csv(plan: HierarchyPlan) -> bytes:
     """Return the table as CSV, UTF-8."""
     head = ",".join(COLUMNS) + "\n"
+    rows = dump_rows(plan)
     if _needs_quotes(plan.names) or _needs_quotes(plan.codes):
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(dump_rows(plan))
+        csv.writer(out, lineterminator="\n").writerows(rows)
         return (head + out.getvalue()).encode()
     # Nothing to quote: twice as fast as the csv module, and the same bytes.
-    lines = [
-        f"{code},{name},{level},{parent},{prefix},{ident},{home},{slot},{state},{into}\n"
-        for code, name, level, parent, prefix, ident, home, slot, state, into in dump_rows(plan)
-    ]
-    return (head + "".join(lines)).encode()
+    parts = [head.encode()]
+    while chunk := list(islice(rows, _CHUNK)):
+        lines = [
+            f"{code},{name},{level},{parent},{prefix},{ident},{home},{slot},{state},{into}\n"
+            for code, name, level, parent, prefix, ident, home, slot, state, into in chunk
+        ]
+        parts.append("".join(lines).encode())
+    return b"".join(parts)
 
 
 def _needs_quotes(texts: list[str]) -> bool:
-    whole = "\0".join(texts)
-    return any(mark in whole for mark in ',"\r\n')
+    return any(_QUOTED.search("\0".join(texts[first : first + _CHUNK])) for first in range(0, len(texts), _CHUNK))
 
 
 def dump_json(plan: HierarchyPlan) -> bytes:
@@ -147,6 +154,7 @@ def write_hierarchy(
     staged = path.with_name(f".{path.name}.next{path.suffix}")
     try:
         write_whole(staged, content)
+        del content  # the checker reads the file itself
         certificate = sign_off(staged, certificate)
         write_whole(pending, dump_certificate(certificate))
         try:
@@ -177,8 +185,9 @@ def read_hierarchy(path: Path) -> HierarchyPlan:
                 return _from_rows(path, rows, *found[1:])
     if certificate_path(path).exists():
         raise PlanFileError(path, "is not what its certificate speaks of: it was changed by hand", _RESTORE)
-    policy, layout = _guess(path, rows)
-    return _from_rows(path, rows, policy, layout, 1)
+    listed: list[list[str]] = list(rows)
+    policy, layout = _guess(path, listed)
+    return _from_rows(path, iter(listed), policy, layout, 1)
 
 
 def load_plan(path: Path) -> AddressPlan | HierarchyPlan:
@@ -207,7 +216,7 @@ def _from_json(path: Path, content: bytes) -> HierarchyPlan:
             raise PlanFileError(path, "not a hierarchy's plan", f'expected "format": "{JSON_FORMAT}"')
         policy = PlanPolicy.model_validate(data["policy"])
         layout = Layout.model_validate(data["layout"])
-        rows = [[str(cell) for cell in row] for row in data["rows"]]
+        rows = iter([[str(cell) for cell in row] for row in data["rows"]])
         version = int(data["version"])
     except (ValueError, KeyError, TypeError) as error:
         raise PlanFileError(
@@ -216,18 +225,19 @@ def _from_json(path: Path, content: bytes) -> HierarchyPlan:
     return _from_rows(path, rows, policy, layout, version)
 
 
-def _csv_rows(path: Path, content: bytes) -> list[list[str]]:
+def _csv_rows(path: Path, content: bytes) -> _Rows:
     try:
-        text = content.decode("utf-8-sig")
+        content.decode("utf-8")
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
         raise PlanFileError(path, f"row {row} is not UTF-8", "restore it from your version control") from error
-    head, _, body = text.partition("\n")
-    if head.strip() != ",".join(COLUMNS):
-        raise PlanFileError(path, f"header {head.strip()[:60]!r}", f"expected {','.join(COLUMNS)}")
-    if '"' not in body:
-        return [line.split(",") for line in body.split("\n") if line]
-    return [row for row in csv.reader(io.StringIO(body)) if row]
+    lines = io.BytesIO(content.removeprefix(b"\xef\xbb\xbf"))
+    head = lines.readline().decode().strip()
+    if head != ",".join(COLUMNS):
+        raise PlanFileError(path, f"header {head[:60]!r}", f"expected {','.join(COLUMNS)}")
+    if b'"' not in content:
+        return (line.decode().rstrip("\r\n").split(",") for line in lines if line.strip())
+    return (row for row in csv.reader(io.TextIOWrapper(lines, "utf-8", newline="")) if row)
 
 
 def _read_certificate(certificate: Path) -> tuple[str, PlanPolicy, Layout, int]:
@@ -279,50 +289,53 @@ def _guess(path: Path, rows: list[list[str]]) -> tuple[PlanPolicy, Layout]:
     return policy, Layout(pools=policy.pools, fields=tuple(fields), root_level=levels[0])
 
 
-def _from_rows(path: Path, rows: list[list[str]], policy: PlanPolicy, layout: Layout, version: int) -> HierarchyPlan:
+def _from_rows(path: Path, rows: _Rows, policy: PlanPolicy, layout: Layout, version: int) -> HierarchyPlan:
     """Build the plan's columns; what the table says of prefixes must be what slots and homes say."""
     problems = _Problems(path)
-    if not rows:
-        raise PlanFileError(path, "no rows", "a plan has at least one")
+    table = _Table()
     width = len(COLUMNS)
-    for number, row in enumerate(rows, 2):
-        if len(row) != width:
-            problems.add(number, None, f"{len(row)} cells - expected {width}")
-    problems.stop()
-    codes, names, *rest = (list(column) for column in zip(*rows, strict=True))
-    levels = problems.numbers(rest[0], "level", np.int8)
-    ids = problems.numbers(rest[3], "id", np.int64)
-    homes = problems.numbers(rest[4], "home", np.int64)
-    slots = problems.numbers(rest[5], "slot", np.uint64)
-    intos = problems.numbers(rest[7], "into", np.int64)
-    known = {state: number for number, state in enumerate(STATES)}
-    for number, state in enumerate(rest[6], 2):
-        if state not in known:
-            problems.add(number, "state", f"{state!r} - expected one of {', '.join(STATES)}")
-    problems.stop()
-    states = np.array([known[s] for s in rest[6]], dtype=np.int8)
+    for first in range(0, 1 << 62, _CHUNK):
+        chunk = list(islice(rows, _CHUNK))
+        if not chunk:
+            break
+        for number, row in enumerate(chunk, first + 2):
+            if len(row) != width:
+                problems.add(number, None, f"{len(row)} cells - expected {width}")
+        problems.stop()
+        table.take(chunk, first + 2, problems)
+        problems.stop()
+    if not table.codes:
+        raise PlanFileError(path, "no rows", "a plan has at least one")
+    levels, ids = table.column("level", np.int8), table.column("id", np.int64)
+    homes = table.column("home", np.int64)
+    slots, intos = table.column("slot", np.uint64), table.column("into", np.int64)
+    states = table.column("state", np.int8)
     _check_identities(problems, ids, homes, levels, layout)
     problems.stop()
     # Where a code was used twice in its life, the division that bears it today is meant.
-    bearers = sorted(zip((states == ACTIVE).tolist(), codes, ids.tolist(), strict=True))
-    by_code = {code: ident for _, code, ident in bearers}
-    for number, parent in enumerate(rest[1], 2):
-        if parent and parent not in by_code:
-            problems.add(number, "parent", f"{parent!r} is no row of this plan")
+    by_code: dict[str, int] = {"": 0}
+    for active in (False, True):
+        chosen = np.flatnonzero((states == ACTIVE) == active).tolist()
+        by_code.update((table.codes[row], ident) for row, ident in zip(chosen, ids[chosen].tolist(), strict=True))
+    parents = np.array([by_code.get(parent, -1) for parent in table.parents], dtype=np.int64)
+    for at in np.flatnonzero(parents < 0).tolist():
+        problems.add(at + 2, "parent", f"{table.parents[at]!r} is no row of this plan")
     problems.stop()
-    parents = np.array([by_code[p] if p else 0 for p in rest[1]], dtype=np.int64)
     high, lengths = prefixes_of(layout, ids, levels, homes, slots)
-    for number, (found, meant) in enumerate(zip(rest[2], format_prefixes(high, lengths), strict=True), 2):
-        if found != meant:
-            problems.add(number, "prefix", f"{found} - expected {meant} by its home and slot")
+    for first in range(0, len(high), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        pairs = zip(table.prefixes[part], format_prefixes(high[part], lengths[part]), strict=True)
+        for number, (found, meant) in enumerate(pairs, first + 2):
+            if found != meant:
+                problems.add(number, "prefix", f"{found} - expected {meant} by its home and slot")
     problems.stop()
     return HierarchyPlan(
         policy=policy,
         layout=layout,
         version=version,
         ids=ids,
-        codes=codes,
-        names=names,
+        codes=table.codes,
+        names=table.names,
         levels=levels,
         parents=parents,
         homes=homes,
@@ -334,6 +347,41 @@ def _from_rows(path: Path, rows: list[list[str]], policy: PlanPolicy, layout: La
     )
 
 
+class _Table:
+    """The table's columns, taken up a chunk of rows at a time: a Python object a cell would be a gigabyte."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+        self.names: list[str] = []
+        self.parents: list[str] = []
+        self.prefixes: list[str] = []
+        self.numbers: dict[str, list[NDArray[np.int64]]] = {}
+        self._known: dict[str, str] = {}
+
+    def take(self, rows: list[list[str]], first: int, problems: _Problems) -> None:
+        """Take rows up; `first` is the number of the first of them in the file."""
+        columns: dict[str, tuple[str, ...]] = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+        self.codes += columns["code"]
+        self.names += columns["name"]
+        self.prefixes += columns["prefix"]
+        self.parents += map(self._known.setdefault, columns["parent"], columns["parent"])
+        for name in ("level", "id", "home", "slot", "into"):
+            self._keep(name, problems.numbers(columns[name], name, first))
+        states = [_STATE_NUMBERS.get(state, -1) for state in columns["state"]]
+        for place, state in enumerate(states):
+            if state < 0:
+                found = columns["state"][place]
+                problems.add(first + place, "state", f"{found!r} - expected one of {', '.join(STATES)}")
+        self._keep("state", np.array(states, dtype=np.int64))
+
+    def _keep(self, name: str, values: NDArray[np.int64]) -> None:
+        self.numbers.setdefault(name, []).append(values)
+
+    def column(self, name: str, kind: type[np.generic]) -> NDArray[Any]:
+        """Return a column of numbers."""
+        return np.concatenate(self.numbers[name]).astype(kind)
+
+
 def _check_identities(
     problems: _Problems,
     ids: NDArray[np.int64],
@@ -342,19 +390,16 @@ def _check_identities(
     layout: Layout,
 ) -> None:
     unique, counts = np.unique(ids, return_counts=True)
-    twice = set(unique[counts > 1].tolist())
-    known = {*layout.by_level, layout.root_level} - {0}
-    for number, (ident, home, level) in enumerate(zip(ids.tolist(), homes.tolist(), levels.tolist(), strict=True), 2):
-        if ident < 1 or ident > 1 << 40:
-            problems.add(number, "id", f"{ident} - expected a number from 1")
-        elif ident in twice:
-            problems.add(number, "id", f"{ident} is there more than once")
-        if level not in known:
-            problems.add(number, "level", f"{level} - the layout has {', '.join(map(str, sorted(known)))}")
-        if home and home == ident:
-            problems.add(number, "home", "is its own home")
-    missing = ~np.isin(homes, np.r_[unique, 0])
-    for at in np.flatnonzero(missing).tolist():
+    known = np.array(sorted({*layout.by_level, layout.root_level} - {0}))
+    for at in np.flatnonzero((ids < 1) | (ids > _MAX_ID)).tolist():
+        problems.add(at + 2, "id", f"{ids[at]} - expected a number from 1")
+    for at in np.flatnonzero(np.isin(ids, unique[counts > 1])).tolist():
+        problems.add(at + 2, "id", f"{ids[at]} is there more than once")
+    for at in np.flatnonzero(~np.isin(levels, known)).tolist():
+        problems.add(at + 2, "level", f"{levels[at]} - the layout has {', '.join(map(str, known))}")
+    for at in np.flatnonzero((homes > 0) & (homes == ids)).tolist():
+        problems.add(at + 2, "home", "is its own home")
+    for at in np.flatnonzero(~np.isin(homes, np.r_[unique, 0])).tolist():
         problems.add(at + 2, "home", f"{homes[at]} is no identity of this plan")
 
 
@@ -369,14 +414,16 @@ class _Problems:
         todo = "restore the plan from your version control"
         self.found.append(Problem(file=self.file, row=row, column=column, what=what, todo=todo))
 
-    def numbers(self, cells: list[str], column: str, kind: type[np.generic]) -> NDArray[Any]:
+    def numbers(self, cells: Sequence[str], column: str, first: int) -> NDArray[np.int64]:
         try:
-            return np.array(cells, dtype=np.int64).astype(kind)
+            return np.fromiter(map(int, cells), dtype=np.int64, count=len(cells))
         except (ValueError, OverflowError):
-            for number, cell in enumerate(cells, 2):
+            for number, cell in enumerate(cells, first):
                 if not (cell.isascii() and cell.isdigit() and len(cell) < 19):
                     self.add(number, column, f"{cell!r} - expected a number")
-            return np.zeros(len(cells), dtype=kind)
+            if not self.found:
+                self.add(first, column, "holds a number that is none")
+            return np.zeros(len(cells), dtype=np.int64)
 
     def stop(self) -> None:
         """Raise what was found so far."""

@@ -36,7 +36,9 @@ class LevelField(Model):
     width: int | Literal["auto"] = Field("auto", description="bits, or auto: solved from fan-out, growth and HD ratio")
     order: Order = Field("centre", description="order of RFC 3531 in which slots are given out")
     reserved: tuple[int, ...] = Field((0,), description="slots never given to a division; 0 is the parent's own")
-    growth: float = Field(0.15, ge=0.0, le=100.0, description="share of more divisions to expect: 0.15 is 15 in a hundred more")
+    growth: float = Field(
+        0.15, ge=0.0, le=100.0, description="share of more divisions to expect: 0.15 is 15 in a hundred more"
+    )
 
     @property
     def title(self) -> str:

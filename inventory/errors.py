@@ -58,7 +58,8 @@ class UnknownNameError(ExtranetError):
     """A name that is not there.
 
     Where one thing goes by several names, `known` maps each name to the thing: a thing is suggested once, and counted
-    once. `where` is what does not hold it, `see` the command that lists what there is.
+    once. `where` is what does not hold it, `see` the command that lists what there is; with `listed`, for a handful
+    that no command lists, the message names them all.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class UnknownNameError(ExtranetError):
         *,
         where: str = "the inventory",
         see: str = "extranet status",
+        listed: bool = False,
     ) -> None:
         self.kind, self.name = kind, name
         things = known if isinstance(known, Mapping) else {n: n for n in known}
@@ -76,6 +78,10 @@ class UnknownNameError(ExtranetError):
         for spelling in get_close_matches(name, sorted(things), n=_SPELLINGS, cutoff=0.5):
             closest.setdefault(things[spelling], spelling)
         self.near = list(closest.values())[:_SUGGESTED]
+        if listed:
+            hint = f"did you mean {', '.join(self.near)}?" if self.near else "choose one of them"
+            super().__init__(f"{kind}: expected one of {', '.join(things)}, found {name!r}; {hint}")
+            return
         number = len(set(things.values()))
         there = f"there is {number}" if number == 1 else f"there are {number}"
         hint = f"did you mean {', '.join(self.near)}?" if self.near else f"{there}; see '{see}'"

@@ -7,7 +7,7 @@ to it enters the model, and a row elsewhere that refers to it is a problem.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from ipaddress import IPv4Network
@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from inventory import tables
 from inventory.errors import InputProblemsError, Problem
@@ -49,6 +49,9 @@ C = Column
 FEW = 3
 """Up to here each circuit outside its network's prefixes is a line of its own."""
 LISTED = 10
+KINDS = {"site": "sites", "device": "devices", "circuit": "circuits", "server": "servers", "network": "networks"}
+"""Kinds of names that rows refer to, each with the table that holds them."""
+PLANE = "plane (policy.yaml)"
 
 _M = TypeVar("_M", bound=Model)
 
@@ -463,6 +466,11 @@ class Header(Model):
         description="its 12-digit code in the statistics bureau's list, in quotes", examples=["410329000000"]
     )
 
+    @field_validator("division_code")
+    @classmethod
+    def _take_code(cls, value: str) -> str:
+        return tables.read_code(value)
+
 
 class Overlap(Model):
     """Two legacy networks whose ranges meet. Expected in the field: planes keep them apart."""
@@ -478,9 +486,7 @@ def load_county(folder: Path) -> County:
     reader = _Reader(folder)
     county = reader.read()
     if reader.problems or county is None:
-        raise InputProblemsError(
-            sorted(set(reader.problems), key=lambda p: (p.file, p.sheet or "", p.row or 0, p.column or "", p.what))
-        )
+        raise InputProblemsError(sorted(set(reader.problems), key=reader.place_of))
     return county
 
 
@@ -516,6 +522,15 @@ def restrict_to_towns(county: County, towns: int) -> County:
     )
 
 
+class _Stray(Model):
+    """A cell that names what is not there."""
+
+    table: str
+    row: Row
+    column: str
+    hint: str
+
+
 class _Reader:
     """One pass over a folder. Each `_read_*` notes problems and returns what it could make."""
 
@@ -525,6 +540,17 @@ class _Reader:
         self.sources: dict[str, tables.TableSource] = {}
         self.unreadable: set[str] = set(COLUMNS)
         self.refused: tuple[RefusedNetwork, ...] = ()
+        self.doubled: dict[str, list[int]] = defaultdict(list)
+        """By table, the rows whose identifier is another row's."""
+        self.strays: dict[tuple[str, str], list[_Stray]] = defaultdict(list)
+        """By kind and name, the cells that name what is not there."""
+        self.echoes: set[Problem] = set()
+        """Problems that most likely follow from another one of the same file."""
+
+    def place_of(self, problem: Problem) -> tuple[str, str, bool, int, str, str]:
+        """Return a problem's place in the list: by file, row and column, causes first."""
+        p = problem
+        return p.file, p.sheet or "", p in self.echoes, p.row or 0, p.column or "", p.what
 
     def read(self) -> County | None:
         if not self.folder.is_dir():
@@ -549,6 +575,7 @@ class _Reader:
             self._check_policy(policy)
             self._check_planes(rows, policy)
             self._check_addresses(rows, policy)
+        self._tell_strays()
         if header is None or policy is None or self.problems:
             return None
         return self._build(header, policy, rows)
@@ -583,6 +610,10 @@ class _Reader:
         except ValidationError as error:
             for e in error.errors():
                 where = ".".join(str(part) for part in e["loc"])
+                cause = e.get("ctx", {}).get("error")
+                if isinstance(cause, tables.CellError):
+                    self._note(name, None, where, cause.what, cause.todo)
+                    continue
                 found = "" if e["type"] in {"missing", "value_error"} else f", found {e['input']!r}"
                 self._note(name, None, where, f"{e['msg'].lower()}{found}", "correct the value")
             return self._salvage(data, model, {str(e["loc"][0]) for e in error.errors() if e["loc"]})
@@ -610,6 +641,7 @@ class _Reader:
                 continue
             if key in seen:
                 self._at(name, row, first, f"{key!r} is already on row {seen[key]}", "give each its own identifier")
+                self.doubled[name].append(row.number)
             seen.setdefault(key, row.number)
         return rows
 
@@ -652,7 +684,7 @@ class _Reader:
         )
 
     def _refer(self, table: str, row: Row, column: str, known: Iterable[str], kind: str) -> bool:
-        if kind in {"site", "device", "circuit", "server", "network"} and f"{kind}s" in self.unreadable:
+        if KINDS.get(kind) in self.unreadable:
             return True  # what is wrong there is said there; guessing here would damage a correct table
         value = row.values[column]
         if value is None:
@@ -664,8 +696,49 @@ class _Reader:
                 good = False
                 near = get_close_matches(one, sorted(pool), n=2, cutoff=0.6)
                 hint = f"did you mean {' or '.join(near)}?" if near else f"add the {kind} or correct the name"
-                self._at(table, row, column, f"expected a known {kind}, found {one!r}", hint)
+                self.strays[kind, one].append(_Stray(table=table, row=row, column=column, hint=hint))
         return good
+
+    def _tell_strays(self) -> None:
+        """Say what is named and not there: one cell at its place, several as one mistake, where the name is missing."""
+        for (kind, name), strays in self.strays.items():
+            holder = self._holder_of(kind)
+            if holder is None or len(strays) == 1:
+                for stray in strays:
+                    what = f"expected a known {kind}, found {name!r}"
+                    self._at(stray.table, stray.row, stray.column, what, stray.hint)
+                continue
+            numbers: dict[str, list[str]] = defaultdict(list)
+            for stray in strays:
+                numbers[stray.table].append(str(stray.row.number))
+            total = sum(len(set(found)) for found in numbers.values())
+            verb, noun = "names" if total == 1 else "name", kind.partition(" ")[0]
+            places = "; ".join(f"{table} {_list_rows(found)}" for table, found in numbers.items())
+            file, sheet, column = holder
+            problem = Problem(
+                file=file,
+                sheet=sheet,
+                row=None,
+                column=column,
+                what=f"{counted(total, 'row')} {verb} {name!r}, which is no {noun}: {places}",
+                todo=self._mend_strays(kind, noun, strays[0]),
+            )
+            self.problems.append(problem)
+            self.echoes.add(problem)
+
+    def _holder_of(self, kind: str) -> tuple[str, str | None, str] | None:
+        """Return the file, sheet and column that hold the names of a kind; None where no table does."""
+        if kind == PLANE:
+            return "policy.yaml", None, "planes"
+        source = self.sources.get(KINDS.get(kind, ""))
+        return (source.file, source.sheet, COLUMNS[KINDS[kind]][0].name) if source else None
+
+    def _mend_strays(self, kind: str, noun: str, stray: _Stray) -> str:
+        doubled = self.doubled.get(KINDS.get(kind, ""))
+        if doubled:
+            return f"perhaps it belongs on row {' or '.join(map(str, doubled))}, whose identifier is another's"
+        near = f"{stray.hint} " if stray.hint.startswith("did you mean") else ""
+        return f"{near}add the {noun}, or correct those rows"
 
     def _check_rows(self, rows: dict[str, list[Row]]) -> None:
         self._check_sites(rows["sites"])
@@ -673,6 +746,7 @@ class _Reader:
         networks |= {i for i in self._ids("networks") if i not in {r.id for r in self.refused}}
         for row in rows["stations"]:
             self._refer("stations", row, "site", sites, "site")
+        self._check_as_numbers(rows["devices"])
         for row in rows["devices"]:
             self._refer("devices", row, "site", sites, "site")
             self._check_owner("devices", row, networks)
@@ -768,6 +842,17 @@ class _Reader:
                 f"expected an AS number for a {v['role']} router, found none",
                 "give it one, unique in the county",
             )
+
+    def _check_as_numbers(self, rows: list[Row]) -> None:
+        """One AS number a router: two that share one would refuse each other's routes."""
+        first: dict[int, Row] = {}
+        for row in rows:
+            asn = row.values["asn"]
+            if asn in first:
+                what = f"AS number {asn} is already {first[asn].values['id']}'s, on row {first[asn].number}"
+                self._at("devices", row, "asn", what, "give it one of its own, unique in the county")
+            if asn is not None:
+                first.setdefault(asn, row)
 
     def _check_circuit(self, row: Row) -> None:
         v = row.values
@@ -969,7 +1054,7 @@ class _Reader:
             ("services", "from_planes"),
         ):
             for row in rows[table]:
-                self._refer(table, row, column, planes, "plane (policy.yaml)")
+                self._refer(table, row, column, planes, PLANE)
         used: dict[str, str] = {}
         for row in rows["networks"]:
             plane = planes.get(row.values["plane"] or "")
@@ -1037,12 +1122,10 @@ class _Reader:
                 and not any(row.values[column].subnet_of(p) for p in prefixes)
             ]
             if len(outside) > FEW:
-                numbers = list(dict.fromkeys(str(row.number) for row, _, _ in outside))
-                more = f" and {counted(len(numbers) - LISTED, 'more row')}" if len(numbers) > LISTED else ""
                 what = (
                     f"{counted(len(outside), 'prefix', 'prefixes')} in circuits lie outside "
                     f"{', '.join(map(str, prefixes))}, first {outside[0][2]} "
-                    f"(circuits rows {', '.join(numbers[:LISTED])}{more})"
+                    f"(circuits {_list_rows(str(row.number) for row, _, _ in outside)})"
                 )
                 self._at("networks", network, "prefixes", what, "correct or add a range here, or correct those rows")
                 continue
@@ -1110,6 +1193,13 @@ class _Reader:
             services=make("services", service),
             refused=self.refused,
         )
+
+
+def _list_rows(numbers: Iterable[str]) -> str:
+    """Write row numbers, each once: `row 4`, `rows 4, 5`, with many only how many more."""
+    found = list(dict.fromkeys(numbers))
+    more = f" and {counted(len(found) - LISTED, 'more row')}" if len(found) > LISTED else ""
+    return f"{'row' if len(found) == 1 else 'rows'} {', '.join(found[:LISTED])}{more}"
 
 
 def _circuit_values(values: dict[str, Any]) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def drop(
     if port is not None and what not in {What.TCP, What.UDP}:
         raise FaultError(name, f"--port goes with tcp or udp, found {what}", "leave the port out")
     if plane is not None and plane not in node.planes and not (node.kind == "router" and state.facts.vrf_devices):
-        raise UnknownNameError(f"plane of {name}", plane, node.planes)
+        raise UnknownNameError(f"plane of {name}", plane, node.planes, listed=True)
     planes: tuple[str | None, ...] = (plane,) if plane else node.planes or (None,)
     made = tuple(Drop(node=name, plane=p, what=what, port=port) for p in planes)
     with _changing(state) as box:

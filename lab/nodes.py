@@ -293,7 +293,7 @@ def exec_in(
         prefix.append("--net")
         command = ["ip", "vrf", "exec", plane, *command]
     else:
-        raise UnknownNameError(f"plane of {node}", plane, where.planes)
+        raise UnknownNameError(f"plane of {node}", plane, where.planes, listed=True)
     prefix[0] = kernel.find_tool("nsenter") or "nsenter"
     pipe = subprocess.PIPE if capture else None
     given = (

@@ -218,7 +218,7 @@ JOBS: dict[str, type[Job]] = {job.name: job for job in (Push, Verify, Cutover, R
 def make_job(name: str, arguments: Mapping[str, object]) -> Job:
     """Make a job from what a play gives; JobError or UnknownNameError says what is wrong with it."""
     if name not in JOBS:
-        raise UnknownNameError("job", name, JOBS)
+        raise UnknownNameError("job", name, list(JOBS), listed=True)
     try:
         return JOBS[name].model_validate(dict(arguments))
     except ValidationError as error:
@@ -266,11 +266,10 @@ def _router_outcome(name: str, ended: Ended) -> Outcome:
     own = [r for r in ended.reasons if r.startswith(f"{name}:")]
     reasons = own + [r for r in ended.reasons if r not in own]
     more = (f"... and {len(reasons) - _ENOUGH} more against {ended.name}",) if len(reasons) > _ENOUGH else ()
-    word = "went back" if ended.ending == "undone" else "is not known to have gone back"
     return Outcome(
         name=name,
         exit_code=_ENDED[ended.ending],
-        summary=f"{ended.name} {word}",
+        summary=f"{ended.name}: {ended.word}",
         reasons=(*reasons[:_ENOUGH], *more),
     )
 
@@ -306,11 +305,10 @@ def _unit_outcome(report: UnitReport, *, check: bool) -> Outcome:
             diff=diff,
         )
     if ended is not None and not ended.ok:
-        word = "went back" if ended.ending == "undone" else "outcome not known"
         return Outcome(
             name=report.unit,
             exit_code=_ENDED[ended.ending],
-            summary=f"{word}, now {report.state}",
+            summary=f"{ended.word}, {'now' if ended.touched else 'stays'} {report.state}",
             reasons=tuple(ended.reasons),
         )
     if check:

@@ -72,7 +72,7 @@ def run_playbook(
         InterruptedRunError: Ctrl-C or SIGTERM, after the play has been brought to its end.
     """
     if name not in NAMES:
-        raise UnknownNameError("playbook", name, NAMES)
+        raise UnknownNameError("playbook", name, NAMES, listed=True)
     if limit is not None and not limit.strip(" ,:;"):
         raise PlaybookError("--limit: names no host, which Ansible takes for all; name some, or leave it out")
     if limit is not None and name in BY_UNIT:

@@ -225,6 +225,8 @@ def main() -> int:
         prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="the whole county instead of three towns")
+    # scripts/demo takes it for the set-up, and hands on the others.
+    parser.add_argument("--no-install", action="store_true", help="install nothing; only say what to install by hand")
     parser.add_argument("--keep", action="store_true", help="leave the lab and the county's folder for a look around")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="extranet-demo-")) / "yichuan"

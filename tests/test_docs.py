@@ -32,6 +32,28 @@ def test_readmes_name_only_files_that_are_there() -> None:
             assert (ROOT / link).exists(), f"{name}: {link}"
 
 
+def test_readme_is_the_same_in_chinese() -> None:
+    """Both READMEs have the same sections, examples but for their comments, table rows, bullets and links."""
+
+    def shape(name: str) -> dict[str, list[str]]:
+        text = (ROOT / name).read_text("utf-8")
+        blocks = re.findall(r"```.*?\n```", text, re.DOTALL)
+        prose = re.sub(r"```.*?\n```", "", text, flags=re.DOTALL)
+        return {
+            "sections": re.findall(r"^(#+) ", prose, re.MULTILINE),
+            "examples": [re.sub(r"\s+# .*$", "", b, flags=re.MULTILINE) for b in blocks if "csv" not in b],
+            "rows": re.findall(r"^\| (\S+) \|", re.sub(r"^\| [^`\d-].*$", "", prose, flags=re.MULTILINE), re.MULTILINE),
+            "bullets": re.findall(r"^- \*\*", prose, re.MULTILINE),
+            "links": sorted(x for x in re.findall(r"\]\(([^)]+)\)", prose) if not x.startswith("README")),
+        }
+
+    english, chinese = shape("README.md"), shape("README.zh-CN.md")
+    assert len(english["bullets"]) == 4
+    assert any("Too early" in b for b in english["examples"])
+    for part in english:
+        assert chinese[part] == english[part], part
+
+
 def test_platforms_of_the_tables_are_those_with_a_driver() -> None:
     """devices.csv may name exactly the platforms that the suite can speak to."""
     assert sorted(PLATFORM_NAMES) == sorted(PLATFORMS)

@@ -135,6 +135,43 @@ def test_setup_of_a_tree_one_may_not_write_is_one_line(bare_tree: Path, *, stale
     assert "as its owner, root" in done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can close a folder to somebody")
+@pytest.mark.parametrize("gone", [False, True])
+def test_python_that_is_closed_to_somebody_is_named(bare_tree: Path, *, gone: bool) -> None:
+    """Who may not run the Python behind .venv is told that, and which folder is closed: .venv itself lacks nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        tree, closed = Path(folder) / "tree", Path(folder) / "closed"
+        shutil.copytree(bare_tree, tree)
+        (closed / "bin").mkdir(parents=True)
+        if not gone:
+            (closed / "bin/python3").touch(0o755)
+            closed.chmod(0o700)
+        (tree / ".venv/bin").mkdir(parents=True)
+        (tree / ".venv/bin/python").symlink_to("python3")
+        (tree / ".venv/bin/python3").symlink_to(closed / "bin/python3")
+        command = [str(tree / "scripts/setup")]
+        done = subprocess.run(
+            command, cwd="/", capture_output=True, text=True, timeout=60, check=False, user="nobody", extra_groups=[]
+        )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    expected = f".venv/bin/python leads to {closed}/bin/python3, which nobody may not run ({closed} is closed): "
+    assert (expected in done.stderr) is not gone
+    assert ("missing or not complete" in done.stderr) is gone
+
+
+def test_demo_help_installs_nothing_and_names_all_options(bare_tree: Path) -> None:
+    """`demo --help` needs no set-up, and tells of --no-install too."""
+    for name in ("demo", "demo_story.py"):
+        shutil.copy2(ROOT / "scripts" / name, bare_tree / "scripts" / name)
+    before = sorted(bare_tree.rglob("*"))
+    done = subprocess.run(
+        [bare_tree / "scripts/demo", "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert all(option in done.stdout for option in ("--full", "--keep", "--no-install"))
+    assert sorted(bare_tree.rglob("*")) == before
+
+
 def test_setup_refuses_unknown_options(bare_tree: Path) -> None:
     """A misspelt option is refused before anything is done."""
     done = run_setup(bare_tree, "--noinstall")

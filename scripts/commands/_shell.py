@@ -36,6 +36,8 @@ CountyDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it. Without this, only show what would be done.")]
 HERE = Path()
+EVERY_S = 5.0
+"""Where there is no terminal, progress is at most a line in so many seconds."""
 
 
 def boundary(command: Callable[P, R]) -> Callable[P, R]:
@@ -101,7 +103,7 @@ def console() -> Console:
     from rich.console import Console
 
     wide = None if sys.stdout.isatty() else 400  # lines must not be broken for a file or a pipe
-    return Console(highlight=False, width=wide)
+    return Console(highlight=False, emoji=False, width=wide)  # `:100:` is part of an address, no picture
 
 
 class Progress:
@@ -114,6 +116,7 @@ class Progress:
         self.quiet = quiet
         self.live = sys.stderr.isatty() and not quiet
         self._last = 0.0
+        self._ended: dict[tuple[str, int], float] = {}
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -123,7 +126,10 @@ class Progress:
             sys.stderr.flush()
 
     def tick(self, done: int, total: int, text: str = "") -> None:
-        """Show how far: a live line on a terminal; elsewhere a line every five seconds and at the end."""
+        """Show how far: a live line on a terminal; elsewhere a line every five seconds and at the end.
+
+        What is repeated ends several times: of the same work's ends, too, at most one in five seconds is told.
+        """
         if self.quiet:
             return
         now = time.monotonic()
@@ -132,9 +138,14 @@ class Progress:
         if self.live:
             bar = "█" * round(share * 24) + "░" * (24 - round(share * 24))
             sys.stderr.write(f"\r\x1b[K  {bar}{line}"[:160])
-        elif now - self._last > 5 or done == total:
-            self._last = now
-            sys.stderr.write(line + "\n")
+        else:
+            work = (text.partition(",")[0], total)
+            ended = done == total and now - self._ended.get(work, -EVERY_S) >= EVERY_S
+            if ended or now - self._last >= EVERY_S:
+                self._last = now
+                if done == total:
+                    self._ended[work] = now
+                sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
     def _clear(self) -> None:

@@ -13,11 +13,11 @@ from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boun
 
 if TYPE_CHECKING:
     from migration.provision import DiffSize, Preview
+    from migration.steps import Ended
 
 app = typer.Typer(no_args_is_help=True)
 BAR = 40
 """Marks for the device that differs most."""
-MARKS = {"done": "[green]confirmed[/]", "undone": "[red]went back[/]", "failed": "[red]not known[/]"}
 
 Devices = Annotated[list[str] | None, typer.Argument(help="Devices or sites to take (default: every extranet router).")]
 
@@ -144,13 +144,24 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
     else:
         out = console()
         for domain in report.domains:
-            mark = MARKS[domain.ending]
-            out.print(f"{mark} {domain.name}: {len(domain.changed)} changed, {len(domain.unchanged)} as they were")
+            out.print(say_ending(domain))
             for why in domain.reasons[:20]:
                 out.print(f"    {why}", markup=False)
             if len(domain.reasons) > 20:
                 out.print(f"    ... and {len(domain.reasons) - 20} more (--json lists all)")
     raise typer.Exit(report.exit_code)
+
+
+def say_ending(domain: Ended) -> str:
+    """Return in one line how a domain ended."""
+    name = f"{domain.name}: "
+    if domain.ok:
+        return f"[green]confirmed[/] {name}{len(domain.changed)} changed, {len(domain.unchanged)} as they were"
+    if domain.ending == "undone" and domain.touched:
+        return f"[red]went back[/] {name}{len(domain.changed)} had changed and are as before"
+    if domain.ending == "undone":
+        return f"[red]not done[/] {name}{domain.word}"
+    return f"[red]not known[/] {name}what its devices hold"
 
 
 def say_difference(found: Preview) -> str:

@@ -222,7 +222,8 @@ def drop(
     """Drop packets of one kind in a node; management is spared."""
     from lab import faults
 
-    made = faults.drop(_state(county), node, _kind(what), port=port, plane=plane)
+    kind = _kind(what)
+    made = faults.drop(_state(county), node, kind, port=port, plane=plane)
     where = ", ".join(d.plane for d in made if d.plane) or "all"
     _say(
         [d.model_dump(mode="json") for d in made],
@@ -244,7 +245,8 @@ def undrop(
     """Stop dropping packets in a node."""
     from lab import faults
 
-    gone = faults.undrop(_state(county), node, _kind(what) if what else None, plane=plane)
+    kind = _kind(what) if what else None
+    gone = faults.undrop(_state(county), node, kind, plane=plane)
     _say([d.model_dump(mode="json") for d in gone], f"{node}: {counted(len(gone), 'drop')} taken away", as_json=as_json)
 
 
@@ -271,7 +273,7 @@ def _kind(what: str) -> What:
     try:
         return What(what)
     except ValueError:
-        raise UnknownNameError("kind of packet", what, [w.value for w in What]) from None
+        raise UnknownNameError("--what", what, [w.value for w in What], listed=True) from None
 
 
 def _county_and_plan(county_dir: Path) -> tuple[County, AddressPlan]:

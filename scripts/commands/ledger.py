@@ -20,7 +20,10 @@ def group() -> None:
 @app.command("verify")
 @boundary
 def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Recompute the chain: find any event altered, removed, reordered or forged. Exit 0 whole, 1 broken."""
+    """Recompute the chain: find any event altered, removed, reordered or forged, and whether changes are still forbidden.
+
+    Exit 0 whole, 1 broken.
+    """
     from inventory.errors import CheckFailedError
     from migration.campaign import open_ledger
 
@@ -39,7 +42,7 @@ def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
         print_json(body)
     else:
         for found in breaks:
-            console().print(f"[red]broken[/] at event {found.seq} ({found.kind}): {found.what}")
+            console().print(f"[red]broken[/] at {found.where} ({found.kind}): {found.what}")
         if not breaks:
             console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.hash[:16]}")
     raise typer.Exit(1 if breaks else 0)

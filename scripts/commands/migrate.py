@@ -125,20 +125,31 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
 
     out = console()
     if report.ended is not None and not report.ended.ok:
-        word = "went back" if report.ended.ending == "undone" else "outcome not known"
-        out.print(f"[red]✗ {report.unit}[/]: {word}, now {report.state}")
+        now = "now" if report.ended.touched else "stays"
+        out.print(f"[red]✗ {report.unit}[/]: {report.ended.word}, {now} {report.state}")
         for why in report.ended.reasons[:12]:
             out.print(f"    {escape(why)}")
     if not report.verdict.allowed:
         show_verdict(report.verdict)
         out.print(f"  {report.unit} stays {report.state}")
     elif report.ended is None or report.ended.ok:
-        out.print(f"[green]✓ {report.unit}[/]: {report.state if applied else 'allowed'}")
+        out.print(f"[green]✓ {report.unit}[/]: {report.state if applied else _say_allowed(report)}")
     if not applied:
         for device, lines in report.changes.items():
             out.print(f"    {device}:")
             for line in lines.rstrip().splitlines():
                 out.print(f"      {escape(line)}", highlight=False)
+
+
+def _say_allowed(report: UnitReport) -> str:
+    """Say what an allowed step would do; a stage without a change on any router is no stage without work."""
+    from migration.gates import Stage
+
+    if report.changes:
+        return "allowed"
+    if report.verdict.gate in {s.value for s in Stage}:
+        return f"allowed; no router changes in this stage ({report.verdict.gate}): it is proven by the stations and recorded"
+    return f"nothing to do, it is {report.state}"
 
 
 def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:
@@ -178,22 +189,32 @@ def explain(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a unit's next step would be allowed now, with every reason by station. Exit 0 allowed, 3 refused."""
+    """Say whether a unit's next step would be allowed now, with every reason by station. Exit 0 allowed, 3 refused.
+
+    JSON names the step as `next`; a unit that is removed has none left, so that is null and the exit 0.
+    """
     from migration.campaign import open_campaign
-    from migration.gates import judge_cutover
+    from migration.gates import Verdict, judge_cutover
     from migration.measuring import read_situation
     from migration.retire import judge
     from migration.units import UnitState, devices_under
 
     campaign = open_campaign(county)
     found = campaign.find_unit(unit)
+    record = campaign.records()[found.id]
+    if record.state is UnitState.REMOVED and not record.open and not record.problems:
+        if as_json:
+            print_json({**Verdict(gate="retire", unit=found.id, allowed=True).model_dump(mode="json"), "next": None})
+        else:
+            console().print(f"{found.id} is {record.state}: there is no next step")
+        return
     situation = read_situation(campaign, devices_under(campaign.county, found))
     if situation.record(found.id).state.reached(UnitState.CUT_OVER):
         verdict = judge(campaign, [found])[1][found.id]
     else:
         verdict = judge_cutover(found.id, situation)
     if as_json:
-        print_json(verdict.model_dump(mode="json"))
+        print_json({**verdict.model_dump(mode="json"), "next": verdict.gate})
     else:
         show_verdict(verdict, limit=1000)
     raise typer.Exit(EXIT_GOOD if verdict.allowed else EXIT_REFUSED)
@@ -224,6 +245,7 @@ def status(
         plan_exists=plan_path(campaign.folder).exists(),
         evidence=collect_evidence(campaign.folder, events),
         today=as_of.date() if as_of else datetime.now().astimezone().date(),
+        events=events,
     )
     if as_json:
         print_json(
@@ -239,6 +261,8 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
     """Print the table of towns by networks, and the dates."""
     from rich.markup import escape
     from rich.table import Table
+
+    from migration.proof import say_moment
 
     out = console()
     out.print(f"[bold]{escape(found.name)}[/] as of {found.today} - {target}, {scope}")
@@ -278,6 +302,15 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
                 + "、".join(f"{escape(title)}({n})" for title, n in who[:8])
                 + (" …" if len(who) > 8 else "")
             )
+    for one in found.interrupted:
+        out.print(
+            f"[yellow]{escape(one.what)}[/] was interrupted (or still runs): {escape(one.about)}, "
+            f"begun {say_moment(one.at)}, on {counted(len(one.devices), 'device')}: "
+            f"{', '.join(map(escape, one.devices))}"
+        )
+    if found.interrupted:
+        out.print(f"  {found.interrupted[0].todo}")
+    told = {u for one in found.interrupted for u in one.units}
     for unit in found.units:
-        if unit.note:
+        if unit.note and unit.unit not in told:
             out.print(f"[yellow]{unit.unit}[/]: {escape(unit.note)}")

@@ -125,6 +125,53 @@ def test_twenty_mistakes_give_twenty_lines(folder: Path) -> None:
     assert any("mangled by Excel" in line for line in lines)
 
 
+def test_shared_as_number_is_listed(folder: Path) -> None:
+    """Two routers with one AS number are a problem of the second, which names the first."""
+    edit(folder, "devices.csv", lambda t: t.replace("4200041102", "4200041101"))
+    (line,) = problems(folder)
+    assert line.startswith("devices.csv:16 [asn]: AS number 4200041101 is already chengguan-r1's, on row 8; ")
+
+
+@pytest.mark.parametrize("code", ['"41032900"', '"4.10329E+11"', '"41032900000x"'])
+def test_county_code_has_12_digits_too(folder: Path, code: str) -> None:
+    """county.yaml's division code is read as those of sites.csv are, and the rest is still checked."""
+    edit(folder, "county.yaml", lambda t: t.replace('"410329000000"', code).replace("410329000000", code))
+    edit(folder, "servers.csv", lambda t: t.replace("finance,80", "finance,800"))
+    lines = problems(folder)
+    assert len(lines) == 2
+    assert lines[0].startswith("county.yaml [division_code]: ")
+    assert "12" in lines[0]
+
+
+def test_doubled_identifier_is_said_once_and_its_echo_once(folder: Path) -> None:
+    """Rows that name what a mistake has taken away are one line, after the mistake, which says where it may be."""
+    edit(folder, "sites.csv", lambda t: t.replace("\nhebin,", "\nchengguan,"))
+    cause, echo = problems(folder)
+    assert cause.startswith("sites.csv:7 [id]: 'chengguan' is already on row 3; ")
+    assert echo.startswith(
+        "sites.csv [id]: 15 rows name 'hebin', which is no site: sites rows 8, 9, 10; stations row 14; "
+    )
+    assert "row 7" in echo.partition("; perhaps ")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        ("policy.yaml", "id: finance", "id: finanz", "policy.yaml [planes]: "),
+        ("devices.csv", "\nfin-hub,", "\nfin-hubb,", "devices.csv [id]: "),
+    ],
+)
+def test_missing_name_is_one_line_where_it_is_missing(
+    folder: Path, name: str, old: str, new: str, expected: str
+) -> None:
+    """However many rows name what is not there, it is one line in the file that should hold it, with a near match."""
+    edit(folder, name, lambda t: t.replace(old, new))
+    echoes = [line for line in problems(folder) if "which is no" in line]
+    assert len(echoes) == 1
+    assert echoes[0].startswith(expected)
+    assert "did you mean fin" in echoes[0]
+
+
 def test_row_that_refers_to_a_classified_network_is_a_problem(folder: Path) -> None:
     """No circuit or device of a classified network enters, not even by its row elsewhere."""
     edit(folder, "circuits.csv", lambda t: t.replace("fin-l-county,finance-man", "fin-l-county,sealed-net"))

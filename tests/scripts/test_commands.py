@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+import time
 import tomllib
 from pathlib import Path
 
@@ -15,9 +17,15 @@ from lab import sweep
 from migration import provision
 from migration.campaign import Campaign
 from migration.clock import SystemClock
+from migration.cutover import UnitReport
 from migration.gates import Verdict
 from migration.ledger import Ledger
 from migration.provision import Preview
+from migration.steps import Ended
+from migration.units import Step, UnitState, intent_body, outcome_body
+from scripts.commands._shell import Progress, console
+from scripts.commands.config import say_ending
+from scripts.commands.migrate import show_unit
 from scripts.main import app
 
 SAMPLE = Path(__file__).resolve().parents[2] / "inventory" / "yichuan"
@@ -273,6 +281,134 @@ def test_status_before_anything(county: Path) -> None:
     assert "late by" in out
 
 
+def test_status_tells_of_a_killed_push(county: Path) -> None:
+    """An intent without outcome that concerns devices and no unit is in the text and in the JSON."""
+    body = intent_body(
+        Step.PROVISION,
+        start=UnitState.PLANNED,
+        end=UnitState.PROVISIONED,
+        devices=["core1"],
+        change="20270901T080000-push-a1b2c3",
+    )
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
+        ledger.append("intent", "20270901T080000-push-a1b2c3/cores", body)
+    code, out, _ = call("status", "--county", str(county))
+    assert code == 0
+    assert "config push was interrupted (or still runs): cores, begun 20" in out
+    assert "on 1 device: core1\n" in out
+    assert "run the same command again" in out
+    (one,) = json.loads(call("status", "--county", str(county), "--json")[1])["interrupted"]
+    assert (one["what"], one["devices"]) == ("config push", ["core1"])
+
+
+def test_ledger_without_triggers_is_broken(county: Path) -> None:
+    """Triggers taken away are exit 1 and named, and what was altered meanwhile is listed as well."""
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
+        for number in range(3):
+            ledger.append("note", f"note/{number}", {"text": f"nothing happened {number}"})
+    database = sqlite3.connect(county / "ledger.sqlite")
+    for name in ("events_no_update", "events_no_delete", "events_append_only"):
+        database.execute(f"DROP TRIGGER {name}")
+    database.execute("UPDATE events SET body = '{}' WHERE seq = 2")
+    database.commit()
+    database.close()
+    code, out, err = call("ledger", "verify", "--county", str(county))
+    assert (code, err) == (1, "")
+    first, second = out.splitlines()
+    assert first.startswith("broken at the file (unguarded): the triggers that forbid changes are missing: ")
+    assert second.startswith("broken at event 2 (altered): ")
+    assert call("status", "--county", str(county))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["lab", "fault", "drop", "core1", "--what", "bogus"], "icmp, tcp, udp, icmp-too-big, found 'bogus'"),
+        (["playbook", "provison"], "provision, verify, cutover, retire, found 'provison'; did you mean provision?"),
+    ],
+)
+def test_a_handful_of_words_is_listed(county: Path, command: list[str], expected: str) -> None:
+    """A mistyped word out of a few is answered with all of them: no other command lists them."""
+    code, out, err = call(*command, "--county", str(county))
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert "inventory" not in err
+
+
+@pytest.mark.parametrize(("option", "name"), [("--station", "nope"), ("--unit", "nope@county")])
+def test_verify_names_what_is_not_there_before_the_plan(county: Path, option: str, name: str) -> None:
+    """A mistyped station or unit is said although there is no plan and no lab yet."""
+    code, _, err = call("verify", option, name, "--county", str(county))
+    assert code == 2
+    assert f"{name!r}: not in the inventory" in err
+
+
+def test_a_removed_unit_has_no_next_step(county: Path) -> None:
+    """`gate explain` of a removed unit is exit 0, says so, and its JSON has null as the next step; nobody is asked."""
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
+        for step, state in (
+            ("provision", "provisioned"),
+            ("cutover", "cut_over"),
+            ("drain", "drained"),
+            ("shut", "shut"),
+            ("remove", "removed"),
+        ):
+            body = outcome_body(Step(step), result="done", state=UnitState(state), devices={})
+            ledger.append("outcome", f"{step}/1", body, unit="finance-man@chengguan")
+    code, out, _ = call("gate", "explain", "finance-man@chengguan", "--county", str(county))
+    assert (code, out) == (0, "finance-man@chengguan is removed: there is no next step\n")
+    code, out, _ = call("gate", "explain", "finance-man@chengguan", "--county", str(county), "--json")
+    told = json.loads(out)
+    assert (code, told["next"], told["allowed"], told["reasons"]) == (0, None, True, [])
+
+
+@pytest.mark.parametrize(
+    ("gate", "changes", "expected"),
+    [
+        ("drain", {"fin-hub": "no ip route"}, ": allowed\n    fin-hub:\n      no ip route\n"),
+        (
+            "drain",
+            {},
+            ": allowed; no router changes in this stage (drain): it is proven by the stations and recorded\n",
+        ),
+        ("cutover", {}, ": nothing to do, it is cut_over\n"),
+    ],
+)
+def test_preview_says_what_would_be_done(
+    gate: str, changes: dict[str, str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An allowed stage that touches no router says so; so does a unit for which nothing is to do."""
+    verdict = Verdict(gate=gate, unit="fin@ta", allowed=True)
+    console.cache_clear()
+    show_unit(UnitReport(unit="fin@ta", verdict=verdict, changes=changes, state="cut_over"), applied=False)
+    console.cache_clear()
+    assert capsys.readouterr().out == f"✓ fin@ta{expected}"
+
+
+def test_what_was_not_tried_is_not_said_to_have_gone_back() -> None:
+    """A push names domains as confirmed, gone back, not done or not tried by what was done to their devices."""
+    back = Ended("hebin", "undone", changed=["a", "b"], touched=True)
+    assert say_ending(back) == "[red]went back[/] hebin: 2 had changed and are as before"
+    assert say_ending(Ended("cores", "undone", unchanged=["a"])) == "[red]not done[/] cores: nothing was changed"
+    assert say_ending(Ended("minggao", "undone", tried=False)) == "[red]not done[/] minggao: not tried"
+    assert say_ending(Ended("cores", "done", changed=["a"])) == "[green]confirmed[/] cores: 1 changed, 0 as they were"
+    assert {e.as_json()["ending"] for e in (back, Ended("x", "undone", tried=False))} == {"undone"}
+
+
+def test_progress_for_a_file_is_rare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Off a terminal, work whose end is reached again and again is told of at most every five seconds."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = Progress()
+    for done, text in ((3, "stations pass, last a; waiting at most 9 s more"), (4, "stations answered, last b")):
+        for _ in range(50):
+            progress.tick(done, 4, text)
+            now[0] += 0.5
+        assert len(capsys.readouterr().err.splitlines()) == 25 / 5
+    progress.tick(2, 2, "commit, last core1")
+    assert "2/2 commit" in capsys.readouterr().err
+
+
 def test_ledger_of_nothing_is_not_whole(county: Path) -> None:
     """Verifying no record is not a success."""
     code, _, err = call("ledger", "verify", "--county", str(county))
@@ -285,8 +421,6 @@ def test_ledger_of_nothing_is_not_whole(county: Path) -> None:
 
 def test_ledger_verify_finds_a_changed_byte(county: Path) -> None:
     """A whole record is 0; one altered event is 1 and named."""
-    import sqlite3
-
     with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
         for number in range(3):
             ledger.append("note", f"note/{number}", {"text": f"nothing happened {number}"})
