@@ -15,6 +15,7 @@ import numpy as np
 
 from addressing.checkreport import Check, Given, Report, verdict
 from addressing.checktable import CheckInputError, find_prefix_fault
+from inventory.wording import counted
 
 # Kind: what it lies in, bits below its parent, and the lengths below the pool or the fixed one.
 _PARENT = {
@@ -57,10 +58,14 @@ def check_county(path: Path, content: bytes) -> Report:
         raise CheckInputError(path, what, "restore it from your version control") from error
     entries, faults = _read_entries(data["records"])
     faults += [f"unknown field {key!r}" for key in sorted(set(data) - _HEAD)]
-    checks = [verdict("text", faults, f"{len(entries)} records, every prefix canonical (RFC 5952)")]
+    checks = [verdict("text", faults, f"{counted(len(entries), 'record')}, every prefix canonical (RFC 5952)")]
     by_id = {e.id: e for e in entries}
     checks += [
-        verdict("identities", _find_repeated(entries), f"{len(entries)} identities, each once, in order"),
+        verdict(
+            "identities",
+            _find_repeated(entries),
+            f"{counted(len(entries), 'identity', 'identities')}, each once, in order",
+        ),
         verdict("nested", _find_strays(entries, by_id, pools), "every prefix in its parent's, and in the pool"),
         verdict("lengths", _find_lengths(entries, pools["pool"].prefixlen), "every length is its kind's"),
         verdict("derived", _find_underived(entries, by_id, pools), "every prefix follows from parent and slot"),

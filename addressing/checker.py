@@ -37,6 +37,7 @@ from addressing.checktable import (
     read_division_list,
     read_json_table,
 )
+from inventory.wording import counted
 
 _LONGEST = 64
 _AWAITED = "not checked, as rows cannot be read"
@@ -111,7 +112,7 @@ def _check_hierarchy(  # noqa: PLR0917 - what was read, in the order it was
     described = certificate or head
     found_version = described.get("version")
     version = found_version if isinstance(found_version, int) and found_version > 0 else 0
-    checks.append(verdict("text", table.faults, f"{len(table)} rows, every prefix canonical (RFC 5952)"))
+    checks.append(verdict("text", table.faults, f"{counted(len(table), 'row')}, every prefix canonical (RFC 5952)"))
     layout, check = _read_layout(described)
     checks.append(check)
     if head and certificate:
@@ -275,7 +276,7 @@ def _check_rows(table: Table) -> Iterator[Check]:
     """Check what needs no layout: identities, codes, order, parents, who absorbed whom."""
     faults = [f"{table.name(r)}: identity {table.ids[r]} is there twice" for r in _twice(table.ids).tolist()]
     faults += [f"{table.name(r)}: identity {table.ids[r]}" for r in np.flatnonzero(table.ids < 1).tolist()]
-    yield verdict("identities", faults, f"{len(table)} identities, each once")
+    yield verdict("identities", faults, f"{counted(len(table), 'identity', 'identities')}, each once")
     active = np.flatnonzero(table.states == ACTIVE)
     yield verdict("codes", _find_shared_codes(table, active), f"{active.size} active codes, each once")
     after, same = table.codes[1:] > table.codes[:-1], table.codes[1:] == table.codes[:-1]
@@ -343,7 +344,7 @@ class _Derivation:
     def checks(self) -> Iterator[Check]:
         """Yield every check; what a check could not be made of is a fault of the one before."""
         table = self.table
-        size = f"{len(table)} prefixes"
+        size = counted(len(table), "prefix")
         yield verdict("lengths", self._length_faults(), "one length a level, as the layout has it")
         yield verdict("homes", self._home_faults(), "every home exists, is above, and is not quarantined")
         yield verdict("slots", self._slot_faults(), "every slot fits its field, is not reserved, and is given once")

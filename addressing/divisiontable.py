@@ -401,7 +401,7 @@ def _pad(codes: list[str], raws: Sequence[_Raw], problems: FileProblems) -> list
     usual = lengths.most_common(1)[0][0]
     for raw, code in zip(raws, codes, strict=True):
         if code and len(code) != usual:
-            what = f"{code} has {len(code)} digits, most others have {usual}"
+            what = f"{code} has {counted(len(code), 'digit')}, most others have {usual}"
             problems.add("codes of mixed lengths", raw.row, "code", what, "write every code with all its 12 digits")
     return padded
 

@@ -28,6 +28,7 @@ from addressing.policy import LaidField, Layout, PlanPolicy
 from addressing.text import AddressTextError, format_prefixes, parse_prefix
 from inventory.errors import InputProblemsError, Problem
 from inventory.files import WriteError, write_whole
+from inventory.wording import counted
 
 COLUMNS = ("code", "name", "level", "parent", "prefix", "id", "home", "slot", "state", "into")
 CERTIFICATE_FORMAT = "extranet plan certificate/1"
@@ -300,7 +301,7 @@ def _from_rows(path: Path, rows: _Rows, policy: PlanPolicy, layout: Layout, vers
             break
         for number, row in enumerate(chunk, first + 2):
             if len(row) != width:
-                problems.add(number, None, f"{len(row)} cells - expected {width}")
+                problems.add(number, None, f"{counted(len(row), 'cell')} - expected {width}")
         problems.stop()
         table.take(chunk, first + 2, problems)
         problems.stop()

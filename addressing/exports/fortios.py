@@ -19,6 +19,7 @@ from addressing.hierarchy import ACTIVE, HierarchyPlan
 from addressing.model import AddressPlan
 from addressing.policy import SUBNET_LENGTH
 from addressing.text import Prefix, parse_prefix
+from inventory.wording import counted
 
 SEGMENTS, SEGMENT_BITS, NAME_LENGTH = 6, 16, 63
 _SITE_LAN = "subnet"
@@ -48,7 +49,7 @@ def write_fortios(plan: Plan, options: ExportOptions) -> str:
     if len(segments) > SEGMENTS:
         raise UnsuitableExportError(
             "fortios",
-            f"{len(segments)} fields, a template has at most {SEGMENTS}",
+            f"{counted(len(segments), 'field')}, a template has at most {SEGMENTS}",
             "name a lower division with --under",
         )
     for segment in segments:

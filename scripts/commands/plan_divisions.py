@@ -126,7 +126,7 @@ def export_one(plan: HierarchyPlan, name: str) -> bytes:
     if isinstance(content, dict):
         prefixes = next((text for file, text in content.items() if file.endswith("prefixes.csv")), None)
         if prefixes is None:
-            raise ExtranetError(f"--format {name}: makes {len(content)} files; name a folder with --out")
+            raise ExtranetError(f"--format {name}: makes {counted(len(content), 'file')}; name a folder with --out")
         content = prefixes
     return content.encode() if isinstance(content, str) else content
 
@@ -194,7 +194,7 @@ def report_plan(plan: HierarchyPlan, budget: Budget, certificate: dict[str, Any]
         return
     screen = console()
     pools = ", ".join(map(str, plan.layout.pools))
-    screen.print(f"[bold]{out}[/]: {len(plan)} divisions from {pools}; digest {certificate['sha256'][:16]}")
+    screen.print(f"[bold]{out}[/]: {counted(len(plan), 'division')} from {pools}; digest {certificate['sha256'][:16]}")
     print_rows(describe_budget(budget, "en"))
     good = sum(1 for c in certificate["checks"] if c["ok"])
     screen.print(f"signed off by the independent checker: {good} of {len(certificate['checks'])} checks good")

@@ -633,7 +633,7 @@ def _as_workbook(pages: dict[str, list[_Row]]) -> bytes:
     book = Workbook(write_only=True)
     for name, rows in pages.items():
         if len(rows) > _SHEET_ROWS:
-            raise ExtranetError(f"sheet {name}: {len(rows)} rows are more than a sheet holds; write a .csv")
+            raise ExtranetError(f"sheet {name}: {counted(len(rows), 'row')} are more than a sheet holds; write a .csv")
         sheet = book.create_sheet(name)
         sheet.freeze_panes = "A2"
         for index in range(12):

@@ -126,7 +126,12 @@ def test_levels_by_name_or_number(tmp_path: Path) -> None:
         (GOOD + "fields: [{level: 4, width: 4, reserved: [0, 16]}]", "fields[0].reserved", "slot 16", "0 to 15"),
         (GOOD + "fields: [{level: 4, reserved: [0, 99999999]}]", "fields[0].reserved", "beyond any field", "lower"),
         (GOOD + "fields: [{level: 4, growth: 20}]", "fields[0].growth", "20 is 2000 % more", "'20 %'"),
-        (GOOD + "fields: [{level: 4, growth: -0.1}]", "fields[0].growth", "greater than or equal to 0", "15 in a hundred more"),
+        (
+            GOOD + "fields: [{level: 4, growth: -0.1}]",
+            "fields[0].growth",
+            "greater than or equal to 0",
+            "15 in a hundred more",
+        ),
         (GOOD + "fields: [{level: 5}, {level: 4}]", "fields[1].level", "level 4 stands below level 5", "highest level"),
         (GOOD + "fields: [{level: 5}, {level: village}]", "fields[1].level", "there twice", "one entry"),
         (GOOD + "templates: [a]", "templates", "expected names of templates", "village:"),
