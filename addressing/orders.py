@@ -9,12 +9,13 @@ one another in as many steps as the field has bits.
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, get_args
 
 from inventory.errors import ExtranetError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Order = Literal["left", "right", "centre"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -63,6 +64,8 @@ def index_of(slot: int, width: int, order: Order) -> int:
 
 def slots_of(indices: NDArray[np.uint64], width: int, order: Order) -> NDArray[np.uint64]:
     """Return `slot_of` of every index; shape as given."""
+    import numpy as np
+
     out = np.zeros_like(indices, dtype=np.uint64)
     one = np.uint64(1)
     for j, position in enumerate(bit_order(width, order)):
@@ -72,6 +75,8 @@ def slots_of(indices: NDArray[np.uint64], width: int, order: Order) -> NDArray[n
 
 def indices_of(slots: NDArray[np.uint64], width: int, order: Order) -> NDArray[np.uint64]:
     """Return `index_of` of every slot; shape as given."""
+    import numpy as np
+
     out = np.zeros_like(slots, dtype=np.uint64)
     one = np.uint64(1)
     for j, position in enumerate(bit_order(width, order)):

@@ -8,10 +8,11 @@ from 1 (slot 0 is the town centre itself), so that they aggregate tightly and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from addressing.model import AddressPlan, Kind, Record
+from addressing.orders import slot_of
 from inventory.errors import ExtranetError
 from inventory.model import EXTRANET, County, PlaneKind, Role, SiteClass
 from inventory.topology import Topology
@@ -38,23 +39,6 @@ class PlanMismatchError(ExtranetError):
             f"policy.yaml [{field}]: the plan was made from {before}, the policy now says {now}; addresses once given do not "
             "move: put the old value back, or start a new plan file with --out"
         )
-
-
-def center_order(bits: int) -> list[int]:
-    """Return bit positions (0 = leftmost) in the order RFC 3531 3.3 brings them in."""
-    middle = bits // 2
-    order, step = [middle], 1
-    while len(order) < bits:
-        for position in (middle - step, middle + step):
-            if 0 <= position < bits and len(order) < bits:
-                order.append(position)
-        step += 1
-    return order
-
-
-def center_slot(index: int, bits: int) -> int:
-    """Return the slot of the index-th assignment, centre bits first, in counter order. Index 0 is slot 0."""
-    return sum(((index >> j) & 1) << (bits - 1 - position) for j, position in enumerate(center_order(bits)))
 
 
 def make_plan(county: County, topology: Topology, previous: AddressPlan | None = None) -> AddressPlan:
@@ -106,19 +90,7 @@ class _Maker:
     def _slots(self, wanted: Iterable[str], kinds: set[Kind], order: Iterator[int], pool: str) -> dict[str, int]:
         """Bind each identity to a slot: kept from before (quarantined ones too), else the next free in `order`."""
         kept = {r.id: r.slot for r in self.before.values() if r.kind in kinds and r.slot is not None}
-        taken = set(kept.values())
-        out: dict[str, int] = {}
-        for identity in wanted:
-            slot = kept.get(identity)
-            if slot is None:
-                slot = next((s for s in order if s not in taken), None)
-            if slot is None:
-                raise PoolTooSmallError(
-                    pool, f"no slot left for {identity}", "ask for a larger block or split the county"
-                )
-            taken.add(slot)
-            out[identity] = slot
-        return out
+        return _give_slots(list(wanted), kept, order, "slot", pool)
 
     def _plan_fields(self) -> None:
         pool = self.policy.pool
@@ -145,19 +117,9 @@ class _Maker:
             for r in self.before.values()
             if r.kind == "town" and r.slot
         }
-        taken = set(kept.values()) | {0}
-        order = (center_slot(i, TOWN_BITS) for i in range(1, 1 << TOWN_BITS))
-        out = dict.fromkeys([self.county.county_site.id], 0)
-        for town in towns:
-            if town in kept:
-                out[town] = kept[town]
-                continue
-            slot = next((s for s in order if s not in taken), None)
-            if slot is None:
-                raise PoolTooSmallError("pool", f"no town slot left for {town}", "ask for a larger block")
-            taken.add(slot)
-            out[town] = slot
-        return out
+        order = (slot_of(i, TOWN_BITS, "centre") for i in range(1, 1 << TOWN_BITS))
+        centre = self.county.county_site.id
+        return {centre: 0} | _give_slots(towns, kept, order, "town slot")
 
     def _plan_town(self, plane: str, plane_net: IPv6Network, town: str, slot: int, sites_with_lan: set[str]) -> None:
         site = self.county.site_by_id[town]
@@ -185,18 +147,7 @@ class _Maker:
             for r in self.before.values()
             if r.kind == "site" and r.slot and r.parent.removeprefix("town:").split("@")[0] == town
         }
-        taken, out = set(kept.values()), {}
-        order = iter(range(1, 1 << SITE_BITS))
-        for village in villages:
-            if village in kept:
-                out[village] = kept[village]
-                continue
-            slot = next((s for s in order if s not in taken), None)
-            if slot is None:
-                raise PoolTooSmallError("pool", f"no site slot left in {town} for {village}", "ask for a larger block")
-            taken.add(slot)
-            out[village] = slot
-        return out
+        return _give_slots(villages, kept, iter(range(1, 1 << SITE_BITS)), f"site slot in {town}")
 
     def _plan_infrastructure(self) -> None:
         infra = child6(self.policy.pool, PLANE_BITS, 0)
@@ -277,6 +228,24 @@ class _Maker:
                 raise PoolTooSmallError(field, f"no /{length} left for {identity}", "enlarge the range")
             out[identity] = IPv4Network((int(pool.network_address) + index * step, length))
         return out
+
+
+def _give_slots(
+    wanted: Iterable[str], kept: Mapping[str, int], order: Iterator[int], what: str, pool: str = "pool"
+) -> dict[str, int]:
+    """Bind each identity to a slot: kept from before, else the next in `order` that was never given (slot 0 is not)."""
+    taken, out = {0, *kept.values()}, {}
+    for identity in wanted:
+        slot = kept.get(identity)
+        if slot is None:
+            slot = next((s for s in order if s not in taken), None)
+        if slot is None:
+            raise PoolTooSmallError(
+                pool, f"no {what} left for {identity}", "ask for a larger block or split the county"
+            )
+        taken.add(slot)
+        out[identity] = slot
+    return out
 
 
 def child6(parent: IPv6Network, bits: int, slot: int) -> IPv6Network:

@@ -25,6 +25,12 @@ from scripts.bench_county import DOCUMENT, BenchError, describe_machine, put_bet
 
 MARKS = ("<!-- planner: begin (./scripts/bench planner --write) -->", "<!-- planner: end -->")
 POOL = "3fff::/20"
+PARTS = (
+    ("Yichuan county", "410329000000", "/40"),
+    ("Luoyang city", "410300000000", "/32"),
+    ("Henan province", "410000000000", "/28"),
+)
+"""Smaller plans: what of the list, under which code, from how large a pool."""
 REPEATS = 3
 REQUESTS = 50_000
 FEW = 2_000
@@ -274,6 +280,23 @@ def go(divisions: Path) -> dict[str, Figures]:
         say(f"  {title}: " + ", ".join(f"{k} {v:,.2f}" for k, v in figures.items()))
 
     with tempfile.TemporaryDirectory(prefix="extranet-bench-") as name:
+        for title, root, length in PARTS:
+            part = Path(name) / f"{root}.csv"
+            asked = (
+                "plan",
+                "addresses",
+                "--divisions",
+                str(divisions),
+                "--root",
+                root,
+                "--pool",
+                f"3fff:100::{length}",
+            )
+            made = run_command(*asked, "--out", str(part))
+            checked = run_command("plan", "check", str(part))
+            with part.open("rb") as stream:
+                made |= {"rows": sum(1 for _ in stream) - 1, "check": checked["seconds"]}
+            note(title, made)
         plan = Path(name) / "plan.csv"
         made = run_command("plan", "addresses", "--divisions", str(divisions), "--pool", POOL, "--out", str(plan))
         note("plan", made)
@@ -327,6 +350,19 @@ def render(found: dict[str, Figures]) -> str:
     known, tree = found["explain"], found["radix"]
     share = found["plan"]["seconds"] / found["floor"]["seconds"]
     speeds = [ADDRESSES / known[order] / 1e6 for order in ("seconds", "sorted")]
+    lines += [
+        "",
+        "| the plan of | pool | divisions | planned, checked, written | checked again |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for title, _, length in PARTS:
+        part = found[title]
+        lines.append(f"| {title} | {length} | {part['rows']:,.0f} | {part['seconds']:.2f} s | {part['check']:.2f} s |")
+    whole, size = found["plan"], found["size"]
+    again = found["check"]["seconds"]
+    lines.append(
+        f"| China | {POOL.removeprefix('3fff::')} | {size['rows']:,.0f} | {whole['seconds']:.2f} s | {again:.2f} s |"
+    )
     words = (
         f"Planning took {share:.2f} × the time of merely reading and writing (goal: under 2 ×, and under 600 MiB). Explaining: "
         f"{speeds[0]:.1f} million addresses a second in random order, {speeds[1]:.1f} in address order (goal: 2); the index "

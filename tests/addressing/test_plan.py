@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addressing.model import AddressPlan
-from addressing.plan import PlanMismatchError, PoolTooSmallError, center_order, center_slot, make_plan
+from addressing.plan import PlanMismatchError, PoolTooSmallError, make_plan
 from addressing.planfile import PlanFileError, dump_plan, read_plan, write_plan
 from inventory.model import County, Site, SiteClass, Station
 from inventory.reader import load_county
@@ -54,20 +54,6 @@ def with_village(county: County, town: str, name: str, code: str) -> County:
         ),
         stations=(*county.stations, Station(**{**station.model_dump(), "id": f"{name}-station", "site": name})),
     )
-
-
-def test_rfc3531_centre_order() -> None:
-    """Bits come in as RFC 3531 3.3 says: the middle one first, then alternately before and after."""
-    assert {n: center_order(n) for n in (2, 3, 4, 5, 6, 8)} == {
-        2: [1, 0], 3: [1, 0, 2], 4: [2, 1, 3, 0], 5: [2, 1, 3, 0, 4], 6: [3, 2, 4, 1, 5, 0], 8: [4, 3, 5, 2, 6, 1, 7, 0],
-    }  # fmt: skip
-    assert [center_slot(i, 8) for i in range(9)] == [0, 8, 16, 24, 4, 12, 20, 28, 32]
-
-
-@given(st.integers(1, 12))
-def test_centre_slots_are_a_permutation(bits: int) -> None:
-    """Every slot is given exactly once, whatever the width."""
-    assert sorted(center_slot(i, bits) for i in range(1 << bits)) == list(range(1 << bits))
 
 
 def test_leaves_do_not_overlap_and_children_nest() -> None:

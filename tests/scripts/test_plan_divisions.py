@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import lzma
+import os
 import random
 import subprocess
 import sys
@@ -198,6 +199,39 @@ def test_killed_at_any_write(tmp_path: Path) -> None:
     assert seen[-1] == (0, True)
     assert len(seen) > 4
     run("plan", "check", first)
+
+
+@pytest.mark.heavy
+def test_a_whole_country(tmp_path: Path) -> None:
+    """A list of the country's size and shape, ragged as it is, is planned, checked and written in 600 MiB (vector T14)."""
+    lines = ["code\tlevel\tparent\tname"]
+    rng = random.Random(2021)
+    for province in range(31):
+        lines.append(f"{province + 11}0000000000\t1\t\t省{province}")
+        for city in range(1, 12):
+            code = f"{province + 11}{city:02}"
+            lines.append(f"{code}00000000\t2\t{province + 11}0000000000\t市{city}")
+            for county in range(1, rng.randrange(3, 18)):
+                lines.append(f"{code}{county:02}000000\t3\t{code}00000000\t县{county}")
+                for town in range(1, rng.randrange(5, 23)):
+                    # In the first county's place, towns directly under the city.
+                    above = f"{code}00000000" if county == 1 else f"{code}{county:02}000000"
+                    lines.append(f"{code}{county:02}{town:03}000\t4\t{above}\t乡{town}")
+                    lines += [
+                        f"{code}{county:02}{town:03}{village:03}\t5\t{code}{county:02}{town:03}000\t村{village}"
+                        for village in range(1, rng.randrange(4, 29))
+                    ]
+    assert 550_000 < len(lines) < 750_000
+    divisions = table(tmp_path / "country.tsv", lines)
+    command = [sys.executable, "-P", "-m", "scripts.main", "plan", "addresses", "--divisions", str(divisions)]
+    process = subprocess.Popen([*command, "--pool", "3fff::/20", "--out", str(tmp_path / "plan.csv")], cwd=ROOT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_maxrss < 600 * 1024
+    run("plan", "check", tmp_path / "plan.csv", "--divisions", divisions)
+    with (tmp_path / "plan.csv").open("rb") as stream:
+        assert sum(1 for _ in stream) == len(lines)
 
 
 def test_outlook(tmp_path: Path) -> None:
