@@ -1,4 +1,6 @@
-"""Address plans: pure functions, from what there is and the plan before to the plan after. Where to look:
+"""Address plans: pure functions, from what there is and the plan before to the plan after.
+
+Where to look:
 
 A county's own plan, which routers and the lab are made from
     model, plan, planfile
