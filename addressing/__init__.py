@@ -10,7 +10,7 @@ A hierarchy of divisions, from a county to a country
     policy, policyfile      what a planner decides, and the layout that follows
     divisions               lists of divisions as received (divisiontable, packed, divisionnames)
     budget                  how many bits each level gets (fanouts, widths, ratios, ownareas; budgettable says why)
-    hierarchy               slots and prefixes; carrying a plan on (hierarchyfile: as a file, with its certificate)
+    hierarchy               slots and prefixes; carrying a plan on (hierarchyfile: as a file; register: who gave what)
     succession              what became of each division in a new list (heirs, decisions; unmoved proves it)
     outlook                 borders, forecast, what-if
 

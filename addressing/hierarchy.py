@@ -213,12 +213,15 @@ class SlotBook:
         raise FieldFullError(field, name or (str(home) if home else "the pool"), len(taken) + 1)
 
 
-def take_slots(plan: HierarchyPlan, level: int) -> SlotBook:
-    """Return the slot book of a level, with everything the plan ever gave (quarantined and absorbed included)."""
+def take_slots(plan: HierarchyPlan, level: int, claims: SlotClaims | None = None) -> SlotBook:
+    """Return the slot book of a level, with all the plan ever gave (quarantined and absorbed included), and others claim."""
     taken: dict[int, set[int]] = {}
     rows = np.flatnonzero(plan.levels == level)
     for home, slot in zip(plan.homes[rows].tolist(), plan.slots[rows].tolist(), strict=True):
         taken.setdefault(home, set()).add(slot)
+    for claimed, home, slot in claims or ():
+        if claimed == level:
+            taken.setdefault(home, set()).add(slot)
     layout = plan.layout
     pools = len(layout.pools) if layout.fields[0].level == level else 1
     return SlotBook(layout.by_level[level], taken, pools=pools)
@@ -236,11 +239,18 @@ class Fate:
     absorbed: dict[int, int]
 
 
-def continue_plan(before: HierarchyPlan, divisions: Divisions, fate: Fate) -> HierarchyPlan:
+SlotClaims = dict[tuple[int, int, int], str]
+"""Slots that others gave who carried the same plan on: by level, home and slot, the division (code and name)."""
+
+
+def continue_plan(
+    before: HierarchyPlan, divisions: Divisions, fate: Fate, claims: SlotClaims | None = None
+) -> HierarchyPlan:
     """Carry a plan on to new divisions: no identity moves, new ones take slots never given, gone ones are kept back.
 
     A gone identity in whose block others still live is absorbed, not quarantined, whether `fate` says so or not. When
-    nothing changes at all, the plan itself is returned, with its version.
+    nothing changes at all, the plan itself is returned, with its version. Slots that others gave (`claims`) are given to
+    the same divisions, and to no other.
 
     Raises:
         FieldFullError: a parent has no slot left for a new child.
@@ -258,12 +268,17 @@ def continue_plan(before: HierarchyPlan, divisions: Divisions, fate: Fate) -> Hi
     source = before.row_of_id[ids[known]]
     homes[known], slots[known] = before.homes[source], before.slots[source]
     books: dict[int, SlotBook] = {}
+    given = {(level, home, division): slot for (level, home, slot), division in (claims or {}).items()}
     for row in np.flatnonzero(fresh).tolist():
         level = int(divisions.levels[row])
         if level == before.layout.root_level:
             continue
         if level not in books:
-            books[level] = take_slots(before, level)
+            books[level] = take_slots(before, level, claims)
+        slot = given.get((level, int(homes[row]), f"{divisions.codes[row]} {divisions.names[row]}"))
+        if slot is not None:
+            slots[row] = slot
+            continue
         parent = int(divisions.parents[row])
         where = f"{divisions.codes[parent]} {divisions.names[parent]}" if parent >= 0 else "the pool"
         slots[row] = books[level].give(int(homes[row]), where)

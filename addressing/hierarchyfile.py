@@ -35,7 +35,8 @@ CERTIFICATE_FORMAT = "extranet plan certificate/1"
 JSON_FORMAT = "extranet hierarchy plan/1"
 _SHOWN_PROBLEMS = 50
 _CHUNK = 20_000
-_MAX_ID = 1 << 40
+_DIGITS = 19
+"""So many digits may be more than an int64 holds."""
 _STATE_NUMBERS = {state: number for number, state in enumerate(STATES)}
 _Rows = Iterator[list[str]]
 _QUOTED = re.compile('[,"\r\n]')
@@ -106,8 +107,14 @@ def dump_json(plan: HierarchyPlan) -> bytes:
     return f'{{\n{fields} "rows": [\n{rows}\n ]\n}}\n'.encode()
 
 
-def make_certificate(plan: HierarchyPlan, content: bytes, *, file: str, base: str = "") -> dict[str, Any]:
-    """Return a certificate without its checks; `base` is the digest of the plan that this one continues."""
+def make_certificate(
+    plan: HierarchyPlan, content: bytes, *, file: str, base: str = "", origin: str = ""
+) -> dict[str, Any]:
+    """Return a certificate without its checks.
+
+    `base` is the digest of the plan that this one continues, `origin` that of the first of the line (empty: this one).
+    """
+    digest = hashlib.sha256(content).hexdigest()
     levels = {level: f.name for level, f in plan.layout.by_level.items()}
     counts: dict[str, int] = {"rows": len(plan)}
     for number, state in enumerate(STATES):
@@ -117,9 +124,10 @@ def make_certificate(plan: HierarchyPlan, content: bytes, *, file: str, base: st
     return {
         "format": CERTIFICATE_FORMAT,
         "file": file,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digest,
         "version": plan.version,
         "base": base,
+        "origin": origin or digest,
         "policy": plan.policy.model_dump(mode="json"),
         "layout": plan.layout.model_dump(mode="json"),
         "counts": counts,
@@ -136,12 +144,45 @@ def _pending_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.certificate.next.json")
 
 
+def _settle_certificate(path: Path) -> None:
+    """Put a certificate in place whose writer was killed between the plan and it: the next writer needs the room."""
+    pending = _pending_path(path)
+    if path.exists() and pending.exists():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if _digest_said(pending) == digest != _digest_said(certificate_path(path)):
+            pending.replace(certificate_path(path))
+
+
+def _digest_said(certificate: Path) -> str:
+    try:
+        return str(json.loads(certificate.read_bytes())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def find_certificate(path: Path, content: bytes) -> Path | None:
+    """Return the certificate that speaks of a plan's content; None where there is none at all.
+
+    Raises:
+        PlanFileError: there is one, of other content.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    places = [place for place in (certificate_path(path), _pending_path(path)) if place.exists()]
+    for place in places:
+        if _digest_said(place) == digest:
+            return place
+    if places:
+        raise PlanFileError(path, "is not what its certificate speaks of: it was changed by hand", _RESTORE)
+    return None
+
+
 def write_hierarchy(
     plan: HierarchyPlan,
     path: Path,
     *,
     file_format: str = "csv",
     base: str = "",
+    origin: str = "",
     sign_off: Callable[[Path, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
     """Write a plan (a table, or JSON) and its certificate; return the certificate.
@@ -150,8 +191,9 @@ def write_hierarchy(
     was written. Killed at any moment, the old plan is there whole, or the new one.
     """
     content = dump_json(plan) if file_format == "json" else dump_csv(plan)
-    certificate = make_certificate(plan, content, file=path.name, base=base)
+    certificate = make_certificate(plan, content, file=path.name, base=base, origin=origin)
     pending, final = _pending_path(path), certificate_path(path)
+    _settle_certificate(path)
     staged = path.with_name(f".{path.name}.next{path.suffix}")
     try:
         write_whole(staged, content)
@@ -176,16 +218,12 @@ def read_hierarchy(path: Path) -> HierarchyPlan:
         InputProblemsError: its rows are damaged; every problem at once.
     """
     content = _read(path)
+    certificate = find_certificate(path, content)
     if content.lstrip()[:1] == b"{":
         return _from_json(path, content)
     rows = _csv_rows(path, content)
-    for certificate in (certificate_path(path), _pending_path(path)):
-        if certificate.exists():
-            found = _read_certificate(certificate)
-            if found[0] == hashlib.sha256(content).hexdigest():
-                return _from_rows(path, rows, *found[1:])
-    if certificate_path(path).exists():
-        raise PlanFileError(path, "is not what its certificate speaks of: it was changed by hand", _RESTORE)
+    if certificate is not None:
+        return _from_rows(path, rows, *_read_certificate(certificate)[1:])
     listed: list[list[str]] = list(rows)
     policy, layout = _guess(path, listed)
     return _from_rows(path, iter(listed), policy, layout, 1)
@@ -219,7 +257,7 @@ def _from_json(path: Path, content: bytes) -> HierarchyPlan:
         layout = Layout.model_validate(data["layout"])
         rows = iter([[str(cell) for cell in row] for row in data["rows"]])
         version = int(data["version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise PlanFileError(
             path, f"not a plan ({type(error).__name__})", "restore it from your version control"
         ) from error
@@ -238,7 +276,14 @@ def _csv_rows(path: Path, content: bytes) -> _Rows:
         raise PlanFileError(path, f"header {head[:60]!r}", f"expected {','.join(COLUMNS)}")
     if b'"' not in content:
         return (line.decode().rstrip("\r\n").split(",") for line in lines if line.strip())
-    return (row for row in csv.reader(io.TextIOWrapper(lines, "utf-8", newline="")) if row)
+    return _quoted_rows(path, lines)
+
+
+def _quoted_rows(path: Path, lines: io.BytesIO) -> _Rows:
+    try:
+        yield from (row for row in csv.reader(io.TextIOWrapper(lines, "utf-8", newline="")) if row)
+    except csv.Error as error:
+        raise PlanFileError(path, f"its rows are damaged ({error})", _RESTORE) from error
 
 
 def _read_certificate(certificate: Path) -> tuple[str, PlanPolicy, Layout, int]:
@@ -246,7 +291,7 @@ def _read_certificate(certificate: Path) -> tuple[str, PlanPolicy, Layout, int]:
         data = json.loads(certificate.read_bytes())
         policy, layout = PlanPolicy.model_validate(data["policy"]), Layout.model_validate(data["layout"])
         return str(data["sha256"]), policy, layout, int(data["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise PlanFileError(certificate, f"not a certificate ({type(error).__name__})", _RESTORE) from error
 
 
@@ -312,6 +357,7 @@ def _from_rows(path: Path, rows: _Rows, policy: PlanPolicy, layout: Layout, vers
     slots, intos = table.column("slot", np.uint64), table.column("into", np.int64)
     states = table.column("state", np.int8)
     _check_identities(problems, ids, homes, levels, layout)
+    _check_states(problems, table.codes, ids, states, intos)
     problems.stop()
     # Where a code was used twice in its life, the division that bears it today is meant.
     by_code: dict[str, int] = {"": 0}
@@ -346,6 +392,21 @@ def _from_rows(path: Path, rows: _Rows, policy: PlanPolicy, layout: Layout, vers
         states=states,
         intos=intos,
     )
+
+
+def _check_states(
+    problems: _Problems,
+    codes: list[str],
+    ids: NDArray[np.int64],
+    states: NDArray[np.int8],
+    intos: NDArray[np.int64],
+) -> None:
+    for at in np.flatnonzero((intos != 0) & ~np.isin(intos, ids[states == ACTIVE])).tolist():
+        problems.add(at + 2, "into", f"{intos[at]} is no active identity of this plan")
+    for at in np.flatnonzero((states == ABSORBED) != (intos != 0)).tolist():
+        problems.add(at + 2, "into", f"{intos[at]} - expected an identity where the state is absorbed, else 0")
+    for at in (row for row, code in enumerate(codes) if not code):
+        problems.add(at + 2, "code", "is empty")
 
 
 class _Table:
@@ -392,8 +453,9 @@ def _check_identities(
 ) -> None:
     unique, counts = np.unique(ids, return_counts=True)
     known = np.array(sorted({*layout.by_level, layout.root_level} - {0}))
-    for at in np.flatnonzero((ids < 1) | (ids > _MAX_ID)).tolist():
-        problems.add(at + 2, "id", f"{ids[at]} - expected a number from 1")
+    # Every identity there ever was is in the table, numbered from 1: a row that is missing shows.
+    for at in np.flatnonzero((ids < 1) | (ids > ids.size)).tolist():
+        problems.add(at + 2, "id", f"{ids[at]} - expected 1 to {ids.size}, one for every row")
     for at in np.flatnonzero(np.isin(ids, unique[counts > 1])).tolist():
         problems.add(at + 2, "id", f"{ids[at]} is there more than once")
     for at in np.flatnonzero(~np.isin(levels, known)).tolist():

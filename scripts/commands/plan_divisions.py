@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,22 +26,23 @@ _SHOWN = 20
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
-    """Let nobody else write plans in this file's folder meanwhile; waits for who does."""
+def holding(*paths: Path) -> Iterator[None]:
+    """Let nobody else write plans in these files' folders meanwhile; waits for who does."""
     import fcntl
     import os
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            complain(f"waiting: another command writes plans in {path.parent}")
-            fcntl.flock(folder, fcntl.LOCK_EX)
+    folders = sorted({path.parent.resolve() for path in paths})
+    with ExitStack() as stack:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, held)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                complain(f"waiting: another command writes plans in {folder}")
+                fcntl.flock(held, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(folder)
 
 
 def rest_collector() -> None:
@@ -144,7 +145,14 @@ def export(plan: HierarchyPlan, name: str) -> Content:
 
 
 def keep(
-    plan: HierarchyPlan, out: Path, file_format: str, *, said: Path, base: str = "", replaces: str = ""
+    plan: HierarchyPlan,
+    out: Path,
+    file_format: str,
+    *,
+    said: Path,
+    base: str = "",
+    origin: str = "",
+    replaces: str = "",
 ) -> dict[str, Any]:
     """Write a plan after an independent check; no other plan is written over than the one of the digest `replaces`.
 
@@ -166,14 +174,14 @@ def keep(
         if out.exists() and digest_of(out) not in {certificate["sha256"], replaces}:
             raise GateRefusedError(
                 f"{out}: another plan is there, and its addresses may be in use; carry it on with 'extranet plan update "
-                f"--plan {out} --divisions {said}', or name another file"
+                f"--plan {out} --divisions {said} --out {out}', or name another file"
             )
         report = check_plan_file(staged, certificate)
         if not report.ok:
             raise CheckFailedError(f"{out}: not written, the checker found: " + "; ".join(report.failures[:5]))
         return {**certificate, "checks": sign_off(report)}
 
-    return write_hierarchy(plan, out, file_format=file_format, base=base, sign_off=sign)
+    return write_hierarchy(plan, out, file_format=file_format, base=base, origin=origin, sign_off=sign)
 
 
 def report_plan(plan: HierarchyPlan, budget: Budget, certificate: dict[str, Any], out: Path, *, as_json: bool) -> None:
@@ -224,6 +232,10 @@ def update(
         Path | None, typer.Option(help="What a person decided where a match is not certain (see 'docs/planner.md').")
     ] = None,
     *,
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="Take a plan without its certificate as it is: what is missing in it is lost."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Carry a plan on to a new list of divisions: nobody is renumbered, and it is proven.
@@ -234,44 +246,63 @@ def update(
     from addressing.divisions import read_divisions
     from addressing.hierarchy import continue_plan
     from addressing.hierarchyfile import read_hierarchy
+    from addressing.register import add_to_register, read_register
     from addressing.succession import prove_unmoved, read_decisions, trace
-    from inventory.errors import CheckFailedError
+    from inventory.errors import CheckFailedError, GateRefusedError
     from inventory.files import check_writable
 
     rest_collector()
     check_writable(out, make_folders=True)
+    plan, out = plan.resolve(), out.resolve()  # a link to a plan is that plan
     answered = read_decisions(decisions) if decisions else None
-    with holding(out):
+    asked = digest_of(plan) if plan.is_file() else ""
+    with holding(plan, out):
         before, base = read_hierarchy(plan), digest_of(plan)
+        if base != asked:
+            raise GateRefusedError(
+                f"{plan}: was carried on by somebody else meanwhile; look at what it is now, then run again"
+            )
+        own = read_certificate(plan, adopt=adopt)
+        origin = str(own.get("origin") or own["sha256"])
         found = read_divisions(divisions, root or own_root(before))
         traced = trace(before, found, answered)
         if traced.questions:
             show_questions(traced, out, as_json=as_json)
             raise typer.Exit(3)
-        after = continue_plan(before, found, traced.fate)
+        claims = read_register(plan.parent, origin) | read_register(out.parent, origin)
+        after = continue_plan(before, found, traced.fate, claims)
         proof = prove_unmoved(before, after)
         if not proof.ok:
             raise CheckFailedError(f"{out}: not written: " + "; ".join(proof.failures[:5]))
-        if after is before and out.resolve() == plan.resolve():
-            certificate = read_certificate(plan)
+        if after is before and out == plan:
+            certificate = own
         else:
+            for folder in {plan.parent, out.parent} if after is not before else ():
+                add_to_register(folder, origin, before, after)
             file_format = "json" if out.suffix == ".json" else "csv"
-            own = base if after is not before else str(read_certificate(plan).get("base", ""))
-            certificate = keep(after, out, file_format, said=divisions, base=own, replaces=base)
+            since = base if after is not before else str(own.get("base", ""))
+            certificate = keep(after, out, file_format, said=divisions, base=since, origin=origin, replaces=base)
     show_update(traced, certificate, out, as_json=as_json)
 
 
-def read_certificate(plan: Path) -> dict[str, Any]:
-    """Return the certificate beside a plan; nothing where there is none."""
+def read_certificate(plan: Path, *, adopt: bool) -> dict[str, Any]:
+    """Return the certificate of a plan; with `adopt`, a new one where there is none."""
     import json
 
-    from addressing.hierarchyfile import certificate_path, make_certificate, read_hierarchy
+    from addressing.hierarchyfile import find_certificate, make_certificate, read_hierarchy
+    from inventory.errors import GateRefusedError
 
-    path = certificate_path(plan)
-    if path.exists():
+    content = plan.read_bytes()
+    path = find_certificate(plan, content)
+    if path is not None:
         found: dict[str, Any] = json.loads(path.read_bytes())
         return found
-    return make_certificate(read_hierarchy(plan), plan.read_bytes(), file=plan.name)
+    if not adopt:
+        raise GateRefusedError(
+            f"{plan}: its certificate is gone, so nobody knows its policy, nor whether all its rows are there; put it back, "
+            "or take the plan as it is with --adopt"
+        )
+    return make_certificate(read_hierarchy(plan), content, file=plan.name)
 
 
 def digest_of(path: Path) -> str:

@@ -178,6 +178,107 @@ def test_concurrent_planners(tmp_path: Path) -> None:
     run("plan", "check", out)
 
 
+def test_planners_apart(tmp_path: Path) -> None:
+    """Who carries one plan on to files of their own gives no prefix that another gave, but to the same division."""
+    first = tmp_path / "one.csv"
+    plan_of(first)
+    link = tmp_path / "link.csv"
+    link.symlink_to(first)
+    given: dict[str, str] = {}
+    for number, (name, plan) in enumerate((("东城", first), ("西关", link), ("东城", first))):
+        new = table(tmp_path / "new.tsv", [*county_lines(), f"41032990{name == '西关':d}000\t4\t{YICHUAN}\t{name}镇"])
+        out = tmp_path / f"out{number}.csv"
+        run("plan", "update", "--divisions", new, "--plan", plan, "--out", out)
+        prefix = next(row["prefix"] for row in rows_of(out) if row["name"] == f"{name}镇")
+        assert given.setdefault(prefix, name) == name
+        assert given[prefix] == name
+    assert sorted(given.values()) == ["东城", "西关"]
+
+
+def test_carried_on_meanwhile(tmp_path: Path) -> None:
+    """Who waited for another that carried the same plan on in place is told so, and writes nothing."""
+    plan = tmp_path / "plan.csv"
+    plan_of(plan)
+    news = [
+        table(tmp_path / f"new{n}.tsv", [*county_lines(), f"41032990{n}000\t4\t{YICHUAN}\t{name}镇"])
+        for n, name in enumerate(("东城", "西关"))
+    ]
+    command = [sys.executable, "-P", "-m", "scripts.main", "plan", "update", "--plan", str(plan), "--out", str(plan)]
+    asked = [
+        subprocess.Popen(
+            [*command, "--divisions", str(new)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+        )
+        for new in news
+    ]
+    codes = sorted(process.wait() for process in asked)
+    states = [row["state"] for row in rows_of(plan)]
+    # Both at once: one is refused. One after the other: the second list lacks the first one's town.
+    assert (codes, states.count("quarantined")) in [([0, 3], 0), ([0, 0], 1)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_a_row_cut_out_is_missed(tmp_path: Path, ending: str) -> None:
+    """A plan with a row cut out is not carried on: what was given there would be given again."""
+    plan = tmp_path / f"plan.{ending}"
+    run("plan", "addresses", "--divisions", DIVISIONS, "--root", YICHUAN, "--pool", POOL, "--out", plan)
+    lines = plan.read_text("utf-8").splitlines(keepends=True)
+    cut = next(n for n, line in enumerate(lines) if "鸦岭村" in line)
+    plan.write_text("".join(lines[:cut] + lines[cut + 1 :]), "utf-8")
+    update = (
+        "plan",
+        "update",
+        "--divisions",
+        DIVISIONS,
+        "--root",
+        YICHUAN,
+        "--plan",
+        plan,
+        "--out",
+        tmp_path / "x.csv",
+    )
+    assert "changed by hand" in run(*update, code=2).stderr
+    (tmp_path / f"plan.{ending}.certificate.json").unlink()
+    assert "one for every row" in run(*update, "--adopt", code=2).stderr
+
+
+def test_without_its_certificate(tmp_path: Path) -> None:
+    """A plan without its certificate can be read, and is carried on only when that is asked for."""
+    plan = tmp_path / "plan.csv"
+    plan_of(plan)
+    (tmp_path / "plan.csv.certificate.json").unlink()
+    run("plan", "forecast", "--plan", plan)
+    update = ("plan", "update", "--divisions", DIVISIONS, "--plan", plan, "--out", tmp_path / "next.csv")
+    assert "--adopt" in run(*update, code=3).stderr
+    run(*update, "--adopt")
+
+
+def test_killed_twice(tmp_path: Path) -> None:
+    """Killed between the plan and its certificate, and then again by the next who writes, a plan can still be read."""
+    plan = tmp_path / "plan.csv"
+    plan_of(plan)
+    new = table(tmp_path / "new.tsv", [*county_lines(), f"410329900000\t4\t{YICHUAN}\t新城镇"])
+    newer = table(
+        tmp_path / "newer.tsv",
+        [*county_lines(), f"410329900000\t4\t{YICHUAN}\t新城镇", f"410329901000\t4\t{YICHUAN}\t二镇"],
+    )
+    first, second = (
+        ("plan", "update", "--divisions", str(divisions), "--plan", str(plan), "--out", str(plan))
+        for divisions in (new, newer)
+    )
+    for again in (0, 3, 6, 7):
+        for path in tmp_path.glob("*plan*"):
+            path.unlink()
+        plan_of(plan)
+        old = plan.read_bytes()
+        # All but the last write: the new plan is there, its certificate not yet in place.
+        for moment, update in ((6, first), (again, second)):
+            killed = [sys.executable, "-P", "-c", KILLED, str(moment), *update]
+            assert subprocess.run(killed, capture_output=True, check=False, cwd=ROOT).returncode == -9
+        assert plan.read_bytes() != old
+        run("plan", "forecast", "--plan", plan)
+        run(*second)
+
+
 def test_killed_at_any_write(tmp_path: Path) -> None:
     """Killed before any of its writes, an update leaves the old plan or the new one, whole, to be carried on."""
     first = tmp_path / "one.csv"
