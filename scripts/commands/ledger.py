@@ -66,8 +66,9 @@ def show(
         return
     for event in events:
         body = event.body
-        what = body.get("state") or body.get("step") or ""
+        what = body.get("state") or body.get("step") or body.get("gate") or ""
         note = body.get("reason") or body.get("result") or ""
-        console().print(
-            f"{event.seq:5} {event.at[:19]} {event.kind:8} {event.unit or '':28} {what} {note}", markup=False
-        )
+        if "allowed" in body:
+            note = "allowed" if body["allowed"] else f"refused, {counted(int(body.get('reasons', 0)), 'reason')}"
+        who = event.unit or ", ".join(map(str, body.get("units", [])[:2]))
+        console().print(f"{event.seq:5} {event.at[:19]}Z {event.kind:8} {who:28} {what} {note}".rstrip(), markup=False)

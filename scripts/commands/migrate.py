@@ -152,8 +152,8 @@ def _say_allowed(report: UnitReport) -> str:
     return f"nothing to do, it is {report.state}"
 
 
-def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:
-    """Print a verdict with its reasons by station."""
+def show_verdict(verdict: Verdict, *, limit: int = 12, every: bool = False) -> None:
+    """Print a verdict with its reasons by station: the first of each of the first stations, or every one."""
     from rich.markup import escape
 
     out = console()
@@ -170,10 +170,16 @@ def show_verdict(verdict: Verdict, *, limit: int = 12) -> None:
         out.print(f"    {escape(reason.why)}")
     if len(general) > limit:
         out.print(f"    ... and {len(general) - limit} more")
+    if every:
+        limit = len(verdict.reasons)
+        for station, lines in by_station.items():
+            for line in lines:
+                out.print(f"    {station}: {escape(line)}")
+        return
     for station, lines in list(by_station.items())[:limit]:
         out.print(f"    {station}: {escape(lines[0])}" + (f" (+{len(lines) - 1} more)" if len(lines) > 1 else ""))
     if len(by_station) > limit:
-        out.print(f"    ... and {counted(len(by_station) - limit, 'more station')} (--json lists all)")
+        out.print(f"    ... and {counted(len(by_station) - limit, 'more station')} ('extranet gate explain' lists all)")
 
 
 @gate_app.callback()
@@ -216,7 +222,7 @@ def explain(
     if as_json:
         print_json({**verdict.model_dump(mode="json"), "next": verdict.gate})
     else:
-        show_verdict(verdict, limit=1000)
+        show_verdict(verdict, limit=1000, every=True)
     raise typer.Exit(EXIT_GOOD if verdict.allowed else EXIT_REFUSED)
 
 

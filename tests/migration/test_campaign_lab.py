@@ -64,6 +64,12 @@ class Town:
             assert done.returncode == expect, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def settle(self, unit: str) -> None:
+        """Wait until a unit may be cut over: routers that an earlier test rebooted have found one another again."""
+        ends = time.monotonic() + 120
+        while self.run("cutover", unit).returncode != GOOD:
+            assert time.monotonic() < ends
+
     def fault(self, *arguments: str) -> None:
         """Make or mend a fault."""
         self.run("lab", "fault", *arguments, expect=GOOD)
@@ -310,6 +316,7 @@ def test_a_router_that_is_off_is_not_waited_for(town: Town) -> None:
 def test_killed_at_any_moment_it_ends_whole(town: Town, moment: str, *, late: bool) -> None:
     """Kill -9 at each moment of a cutover, then the same command: done once, every router whole, nothing armed."""
     unit, before = "social-security@chengguan", town.configs()
+    town.settle(unit)
     town.break_at("SIGKILL", moment, "cutover", unit, "--yes", expect=KILLED)
     if late:
         time.sleep(REVERT_S + 5)
