@@ -170,7 +170,11 @@ class Attribution(NamedTuple):
         return ("，" if lang == "zh" else ", ").join(part for part in (places, plane, self.say_purpose(lang)) if part)
 
     def as_json(self, lang: Lang = "en") -> dict[str, Any]:
-        """Return it for machines; each place also under its kind (`county`, `town`, `village`)."""
+        """Return it for machines; each place also under its kind (`county`, `town`, `village`).
+
+        Of a site template's part, `plane` is the zone and `purpose` the part's name.
+        """
+        part = self.details if self.purpose == "subnet" else {}
         return {
             "address": self.address,
             "state": self.state,
@@ -179,9 +183,9 @@ class Attribution(NamedTuple):
             "id": self.id,
             "code": next((s.code for s in reversed(self.path) if s.code), ""),
             **{step.kind: step.name for step in self.path},
-            "plane": self.plane,
+            "plane": self.plane or part.get("zone", ""),
             "plane_name": self.plane_name,
-            "purpose": self.purpose,
+            "purpose": part.get("name", self.purpose),
             "says": self.say(lang),
             "path": [step._asdict() for step in self.path],
         }

@@ -60,7 +60,10 @@ _LEVEL_WORDS = {
     for word in words
 }
 _DELIMITERS = "\t,;|，"
-_ODD = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028\u2029\u3000\ufeff\ufffd]")
+_MISLEADING = "\u061c\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f"
+"""What changes how a text around it reads, without being seen: turns of direction, separators of lines, tags."""
+_HIDDEN = re.compile(f"[{_MISLEADING}]")
+_ODD = re.compile(f"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u3000\ufeff\ufffd{_MISLEADING}]")
 """What a name that needs no mending never holds."""
 _NO_PARENT = re.compile(r"0*|-|无")
 
@@ -408,7 +411,11 @@ def _pad(codes: list[str], raws: Sequence[_Raw], problems: FileProblems) -> list
 
 def _parse_name(raw: _Raw, problems: FileProblems) -> str:
     name = re.sub("[\u200b-\u200f\ufeff]", "", raw.name).strip()
-    if not name:
+    hidden = dict.fromkeys(_HIDDEN.findall(raw.name))
+    if hidden:
+        points = ", ".join(f"U+{ord(ch):04X} ({unicodedata.name(ch, 'no character')})" for ch in hidden)
+        problems.add("hidden characters", raw.row, "name", f"{name!r} holds {points}", "type the name again")
+    elif not name:
         problems.add("empty names", raw.row, "name", "expected a name, found an empty cell", "fill it in")
     elif "\ufffd" in name or any(unicodedata.category(ch) == "Cc" for ch in name):
         problems.add("broken names", raw.row, "name", f"expected a name, found {name!r}", "type it as it should be")

@@ -319,20 +319,18 @@ def _guess(path: Path, rows: list[list[str]]) -> tuple[PlanPolicy, Layout]:
         policy = PlanPolicy.model_validate({"pools": [str(pool)]})
     except (AddressTextError, ValidationError) as error:
         raise PlanFileError(path, f"the root's prefix {root!r} is no pool", todo) from error
-    fields = []
-    for above, level in pairwise(levels):
-        wanted = policy.field(level)
-        fields.append(
-            LaidField(
-                level=level,
-                name=wanted.title,
-                width=by_level[level] - by_level[above],
-                length=by_level[level],
-                order=wanted.order,
-                reserved=wanted.reserved,
-            )
-        )
-    return policy, Layout(pools=policy.pools, fields=tuple(fields), root_level=levels[0])
+    try:
+        fields = [_lay(policy, above, level, by_level) for above, level in pairwise(levels)]
+        return policy, Layout(pools=policy.pools, fields=tuple(fields), root_level=levels[0])
+    except ValidationError as error:
+        raise PlanFileError(path, "its prefixes follow no layout", todo) from error
+
+
+def _lay(policy: PlanPolicy, above: int, level: int, lengths: dict[int, int]) -> LaidField:
+    wanted = policy.field(level)
+    width, length = lengths[level] - lengths[above], lengths[level]
+    order, reserved = wanted.order, wanted.reserved
+    return LaidField(level=level, name=wanted.title, width=width, length=length, order=order, reserved=reserved)
 
 
 def _from_rows(path: Path, rows: _Rows, policy: PlanPolicy, layout: Layout, version: int) -> HierarchyPlan:

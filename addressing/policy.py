@@ -23,6 +23,8 @@ LEVEL_NAMES = {1: "province", 2: "city", 3: "county", 4: "town", 5: "village"}
 """Levels of the national statistics' division codes, and the names their fields get."""
 
 SUBNET_LENGTH = 64
+_LAST = (1 << SUBNET_LENGTH) - 1
+"""No block has a /64 of a higher number."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Zone = Literal["public", "dedicated", "internet", "shared", "management"]
@@ -60,13 +62,21 @@ class Subnet(Model):
     slot: int = Field(ge=0, description="which part of that length, from 0")
     length: int = Field(SUBNET_LENGTH, ge=1, le=SUBNET_LENGTH, description="prefix length of the part")
 
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        if self.slot >= 1 << self.length:
+            raise ValueError(f"slot {self.slot} does not exist: there are 2**{self.length} parts of /{self.length}")
+        return self
+
 
 class Infrastructure(Model):
     """Where routers are numbered: parts of the pool's own slot 0, apart from every user."""
 
-    loopbacks: int = Field(0, ge=0, description="which /64 of the pool's own area holds the loopbacks, /128 each")
-    links: int = Field(1, ge=0, description="which /64 holds the links, /127 each (RFC 6164)")
-    management: int = Field(2, ge=0, description="which /64 holds the routers' management")
+    loopbacks: int = Field(
+        0, ge=0, le=_LAST, description="which /64 of the pool's own area holds the loopbacks, /128 each"
+    )
+    links: int = Field(1, ge=0, le=_LAST, description="which /64 holds the links, /127 each (RFC 6164)")
+    management: int = Field(2, ge=0, le=_LAST, description="which /64 holds the routers' management")
     srv6: IPv6Network | None = Field(None, description="SRv6 locators' block, apart from user space (RFC 9602)")
 
     @property
@@ -121,12 +131,18 @@ class PlanPolicy(Model):
 class LaidField(Model):
     """A field with its place: divisions of `level` have prefixes of `length`, the last `width` bits their slot."""
 
-    level: int
+    level: int = Field(ge=1, le=9)
     name: str
-    width: int
-    length: int
+    width: int = Field(ge=0, le=SUBNET_LENGTH)
+    length: int = Field(ge=1, le=SUBNET_LENGTH)
     order: Order
     reserved: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _slots_exist(self) -> Self:
+        if any(not 0 <= slot < 1 << self.width for slot in self.reserved):
+            raise ValueError(f"{self.name}: expected reserved slots of {self.width} bits")
+        return self
 
     @property
     def shift(self) -> int:
@@ -137,9 +153,22 @@ class LaidField(Model):
 class Layout(Model):
     """The solved layout: pools and fields, highest level first. `root_level` is the level that is the pool itself (0: none)."""
 
-    pools: tuple[IPv6Network, ...]
+    pools: tuple[IPv6Network, ...] = Field(min_length=1)
     fields: tuple[LaidField, ...]
-    root_level: int = 0
+    root_level: int = Field(0, ge=0, le=9)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        length, level = self.pools[0].prefixlen, 0
+        if not 1 <= length <= SUBNET_LENGTH or any(p.prefixlen != length for p in self.pools):
+            raise ValueError(f"pools: expected one length of /1 to /{SUBNET_LENGTH}")
+        for field in self.fields:
+            if field.level <= level:
+                raise ValueError(f"fields: level {field.level} stands below level {level}")
+            if field.length != length + field.width:
+                raise ValueError(f"fields: {field.width} bits after /{length} do not end at /{field.length}")
+            length, level = field.length, field.level
+        return self
 
     @cached_property
     def by_level(self) -> dict[int, LaidField]:

@@ -155,6 +155,11 @@ class _Reader:
         except UnicodeDecodeError as error:
             self.complain("", f"not UTF-8 at byte {error.start}", "save it as UTF-8")
             return None
+        alias = _find_alias(text)
+        if alias is not None:
+            key, row, name = alias
+            self.complain(key, f"*{name} repeats another part of the file", "write it out: aliases are not read", row)
+            return None
         try:
             data = parse_yaml(text)
         except YamlProblemError as error:
@@ -354,6 +359,39 @@ def _join(at: str, *keys: Any) -> str:
     return ".".join(str(k) for k in (at, *keys) if k != "")
 
 
+def _find_alias(text: str) -> tuple[str, int, str] | None:
+    """Return key path, line and name of the first alias; None where there is none.
+
+    A few aliases of aliases stand for more than any memory holds, so they are looked for before anything is built.
+    """
+    around: list[tuple[str, bool]] = []  # the place of what is open, and whether it is a list
+    counts: list[int] = []
+    keys: list[str] = []
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.CollectionEndEvent):
+                around.pop(), counts.pop(), keys.pop()
+            if not isinstance(event, yaml.NodeEvent):
+                continue
+            place, is_key = "", False
+            if around:
+                at, is_list = around[-1]
+                is_key = not is_list and counts[-1] % 2 == 0
+                if is_key:
+                    keys[-1] = str(getattr(event, "value", ""))
+                place = f"{at}[{counts[-1]}]" if is_list else _join(at, keys[-1])
+                counts[-1] += 1
+            if isinstance(event, yaml.AliasEvent):
+                return place, event.start_mark.line + 1 if event.start_mark else 1, event.anchor or ""
+            if isinstance(event, yaml.CollectionStartEvent):
+                around.append((place, isinstance(event, yaml.SequenceStartEvent)))
+                counts.append(0)
+                keys.append("")
+    except yaml.YAMLError:
+        pass  # whoever reads it says what is wrong
+    return None
+
+
 def _key_lines(node: yaml.Node, at: str) -> Iterator[tuple[str, int]]:
     """Yield the line of every key and entry of a file, by key path."""
     if isinstance(node, yaml.MappingNode):
@@ -448,7 +486,7 @@ def _field_contradictions(fields: tuple[LevelField, ...], pool_length: int, leaf
                 f"ends at /{length}, longer than leaf_at_most /{leaf}",
                 "narrow a field, or take a larger pool",
             )
-        if max(found.reserved) >= 1 << max(0, found.width):
+        if found.width <= SUBNET_LENGTH and max(found.reserved) >= 1 << max(0, found.width):
             what = f"slot {max(found.reserved)} does not exist in {found.width} bits"
             yield f"{at}.reserved", what, f"expected 0 to {(1 << max(0, found.width)) - 1}"
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from addressing.entries import Entry, Plan, list_entries
+from addressing.entries import Entry, Plan, find_pool_row, list_entries, list_infrastructure
 from addressing.exports.options import ExportOptions, NothingToExportError, NotInPlanError
 from addressing.hierarchy import STATES, HierarchyPlan
 from addressing.model import AddressPlan
@@ -120,6 +120,9 @@ def _division_items(plan: HierarchyPlan, options: ExportOptions, rows: NDArray[n
     titles = level_titles(plan)
     classes, templates = plan.policy.classes, plan.policy.templates
     at = plan.row_of_id
+    pool_row = find_pool_row(plan)
+    if options.subnets and pool_row < 0 and not options.under and not options.level:
+        yield from _infrastructure_items(plan, options, "", "")
     for row in rows.tolist():
         level, code, state = int(plan.levels[row]), plan.codes[row], STATES[plan.states[row]]
         above, home, into = int(plan.parents[row]), int(plan.homes[row]), int(plan.intos[row])
@@ -139,6 +142,8 @@ def _division_items(plan: HierarchyPlan, options: ExportOptions, rows: NDArray[n
             into=plan.codes[at[into]] if into else "",
         )
         yield item
+        if options.subnets and row == pool_row:
+            yield from _infrastructure_items(plan, options, item.id, code)
         if options.subnets and state == "active":
             for part in templates.get(classes.get(code, kind), ()):
                 yield item._replace(
@@ -152,6 +157,28 @@ def _division_items(plan: HierarchyPlan, options: ExportOptions, rows: NDArray[n
                     zone=part.zone,
                     level=0,
                 )
+
+
+def _infrastructure_items(plan: HierarchyPlan, options: ExportOptions, identity: str, code: str) -> Iterator[Item]:
+    """Yield what routers are numbered from; the locators lie outside of the pool, under nobody and in no level."""
+    for name, zone, block in list_infrastructure(plan):
+        if name == "srv6" and (options.under or options.level):
+            continue
+        above, parent = ("", "") if name == "srv6" else (identity, code)
+        yield Item(
+            id=f"infrastructure/{name}",
+            prefix=Prefix(6, int(block.network_address), block.prefixlen),
+            kind="infrastructure",
+            name=name,
+            code="",
+            above=above,
+            parent=parent,
+            home=above,
+            zone=zone,
+            state="active",
+            level=0,
+            into="",
+        )
 
 
 def _county_items(plan: AddressPlan, options: ExportOptions) -> list[Item]:

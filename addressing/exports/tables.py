@@ -41,6 +41,7 @@ CHINESE = {
     "town": "乡镇",
     "village": "村",
     "subnet": "子网",
+    "infrastructure": "基础设施",
     "plane": "平面",
     "infra": "基础设施",
     "site": "站点",

@@ -14,7 +14,7 @@ from ipaddress import IPv6Network
 import numpy as np
 from numpy.typing import NDArray
 
-from addressing.entries import Plan, list_entries
+from addressing.entries import Plan, list_entries, list_infrastructure
 from addressing.hierarchy import ACTIVE, STATES, HierarchyPlan
 from addressing.model import AddressPlan
 from addressing.plan import PLANE_BITS, SITE_BITS, TOWN_BITS
@@ -153,13 +153,7 @@ def _areas(plan: HierarchyPlan) -> list[tuple[str, IPv6Network]]:
     """Return (kind, block) of what no division has a row for: pools, and the routers' areas in the first pool."""
     wholes = {int(h) << 64 for h in plan.high[plan.lengths == plan.layout.pool_length]}
     areas = [("pool", p) for p in plan.layout.pools if int(p.network_address) not in wholes]
-    pool, parts = plan.layout.pools[0], plan.policy.infrastructure
-    if pool in plan.policy.pools:
-        base = int(pool.network_address)
-        nets = {k: IPv6Network((base + (n << 64), SUBNET_LENGTH)) for k, n in parts.subnets.items()}
-        areas += [(kind, net) for kind, net in nets.items() if net.subnet_of(pool) and net != pool]
-        if parts.srv6 is not None and parts.srv6.prefixlen <= SUBNET_LENGTH:
-            areas.append(("srv6", parts.srv6))
+    areas += [(kind, net) for kind, _, net in list_infrastructure(plan) if net.prefixlen <= SUBNET_LENGTH]
     return areas
 
 

@@ -45,7 +45,10 @@ def addresses(
     root: Annotated[str | None, typer.Option(help="With --divisions: only what lies under this code or name.")] = None,
     pool: Annotated[str | None, typer.Option(help="With --divisions: the IPv6 block to divide.")] = None,
     policy: Annotated[
-        Path | None, typer.Option(help="With --divisions: the planner's decisions (see 'extranet plan policy').")
+        Path | None,
+        typer.Option(
+            help="With --divisions: the planner's decisions; 'extranet plan policy' prints a file to start from."
+        ),
     ] = None,
     file_format: Annotated[
         str,
@@ -133,6 +136,18 @@ def plan_county(county: Path, out: Path | None, *, as_json: bool) -> None:
     screen.print(
         f"  {counts['new']} new, {counts['kept']} kept, {counts['moved']} moved, {counts['quarantined']} quarantined"
     )
+
+
+@app.command("policy")
+@boundary
+def print_policy() -> None:
+    """Print a planner's policy with comments, to start a file from: addressing/example-policy.yaml (see docs/planner.md).
+
+    The file is for 'extranet plan addresses --divisions TABLE --policy FILE'; only `pools` must stay in it.
+    """
+    from addressing.policyfile import EXAMPLE
+
+    typer.echo(EXAMPLE.read_bytes(), nl=False)
 
 
 app.command()(plan_divisions.update)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _KEPT = 1 << 17
 """Addresses of which what is said is kept; then forgotten all at once."""
+_WITH_PORT = re.compile(r"\[([^\[\]]+)\]:[0-9]+|([0-9]+(?:\.[0-9]+){3}):[0-9]+", re.ASCII)
+"""An address with a port, as programs write it: IPv6 in brackets, or IPv4."""
 _LONGEST_LINE = 1 << 20
 """Longer lines are passed on without being read."""
 
@@ -90,7 +93,13 @@ def read_addresses(asked: list[str]) -> list[Prefix]:
     problems: list[Problem] = []
     for text in asked:
         try:
-            address = parse_prefix(text.partition("%")[0].strip("[]"))
+            bare = _WITH_PORT.fullmatch(text.strip())
+            clean = ((bare[1] or bare[2]) if bare else text).partition("%")[0].strip("[]")
+            if clean and not {":", ".", "：", "．", "。"} & set(clean):
+                raise AddressTextError(
+                    text, "neither an IPv6 nor an IPv4 address", "write one like 2001:db8::1 or 192.0.2.1"
+                )
+            address = parse_prefix(clean)
             if address.length < BITS[address.version]:
                 raise AddressTextError(text, "expected an address, found a prefix", "leave its length away")
             out.append(address)

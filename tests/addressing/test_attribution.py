@@ -448,3 +448,10 @@ def test_the_same_token_is_explained_once() -> None:
     text = str(county_plan().loopback(next(d.id for d in COUNTY.devices if d.network == "extranet")))
     assert attributor.recall(text) is attributor.recall(text)
     assert attributor.recall("::1::2") is None
+
+
+def test_a_part_of_a_site_as_json() -> None:
+    """For machines, a site template's part is its zone and its name."""
+    found = Attributor(hierarchy()).explain(at(hierarchy(), "410329101200", 1, 1)).as_json()
+    assert (found["plane"], found["purpose"]) == ("dedicated", "财政")
+    assert found["says"].endswith("财政 (dedicated), subnet 1")

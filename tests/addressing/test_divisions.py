@@ -401,3 +401,15 @@ def test_rubbish_is_refused_in_words_or_is_sound(
     assert all(found.names)
     inside = np.flatnonzero(found.parents >= 0)
     assert (found.levels[found.parents[inside]] < found.levels[inside]).all()
+
+
+@pytest.mark.parametrize("odd", [*"\u202a\u202e\u2066\u2069\u2028\u2029\U000e0001\U000e0041\U000e007f"])
+@pytest.mark.parametrize("place", [0, 2, 9])
+def test_hidden_characters_are_refused(tmp_path: Path, odd: str, place: int) -> None:
+    """What turns a text round, breaks its line or is not seen at all is listed with its row and code point."""
+    rows = [list(r) for r in SMALL]
+    rows[3][3] = rows[3][3][:place] + odd + rows[3][3][place:]
+    (found,) = problems(tmp_path, table(rows))
+    assert f"U+{ord(odd):04X}" in found
+    assert found.startswith("divisions.tsv:5 [name]")
+    assert odd not in found

@@ -270,3 +270,32 @@ def test_another_pool() -> None:
     locators = policy.infrastructure.altered(srv6=IPv6Network("3fff:700::/48"))
     with pytest.raises(PolicyPoolError, match=r"overlaps infrastructure\.srv6"):
         replace_pool(policy.altered(infrastructure=locators), "3fff:700::/36")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "row"),
+    [
+        (GOOD + "a: &a [*a]\n", "a[0]", 2),
+        (GOOD + "classes: &c {}\ntemplates: *c\n", "templates", 3),
+        (GOOD + "x: &x {k: 1}\ny:\n  - k: 1\n    <<: *x\n", "y[0].<<", 5),
+        ("&p pools: [*p]\n", "pools[0]", 1),
+        (GOOD + "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 9)}]\n" for n in range(1, 31)), "k1[0]", 2),
+        (GOOD + "x: &x {k: 1}\n" + "".join(f"y{n}: {{*x : 1}}\n" for n in range(3)), "y0", 3),
+    ],
+)
+def test_aliases_are_refused(tmp_path: Path, text: str, key: str, row: int) -> None:
+    """An alias is told at once, with its key and line: a few nested ones stand for more than any memory holds."""
+    (found,) = problems(tmp_path, text)
+    assert (found.column, found.row) == (key, row)
+    assert "repeats another part" in found.what
+    assert "write it out" in found.todo
+
+
+def test_numbers_beyond_reason(tmp_path: Path) -> None:
+    """A width of billions, and a part or a /64 that no site has, are told of, not reckoned with."""
+    (found,) = problems(tmp_path, GOOD + "fields: [{level: 4, width: 99999999999}]")
+    assert found.column == "fields[0].width"
+    (found,) = problems(tmp_path, GOOD + "templates: {town: [{name: x, zone: public, slot: 256, length: 8}]}")
+    assert "slot 256 does not exist" in found.what
+    (found,) = problems(tmp_path, GOOD + f"infrastructure: {{links: {1 << 64}}}")
+    assert found.column == "infrastructure.links"

@@ -78,7 +78,10 @@ def test_groups_of_an_address_are_no_pictures(county: Path) -> None:
     assert lan.prefix in out
 
 
-@pytest.mark.parametrize("typed", [f"[{ADDRESS}]", f"{ADDRESS}%eth0", ADDRESS.upper(), f" {ADDRESS} "])
+@pytest.mark.parametrize(
+    "typed",
+    [f"[{ADDRESS}]", f"[{ADDRESS}]:443", f" [{ADDRESS}%eth0]:443", f"{ADDRESS}%eth0", ADDRESS.upper(), f" {ADDRESS} "],
+)
 def test_addresses_as_people_paste_them(county: Path, typed: str) -> None:
     """Brackets, zones, upper case and spaces are taken."""
     assert call(typed, "--county", str(county))[0] == 0
@@ -97,8 +100,19 @@ def test_no_address_is_exit_2(county: Path) -> None:
     """Every argument that is no address is named at once; a prefix is none."""
     code, out, err = call("nonsense", ADDRESS, "2001:db8::/32", "--county", str(county))
     assert (code, out) == (2, "")
-    assert "nonsense" in err
+    assert "'nonsense': neither an IPv6 nor an IPv4 address" in err
     assert "found a prefix" in err
+
+
+def test_ipv4_with_a_port() -> None:
+    """IPv4 goes with a port as well; a port of letters is none."""
+    from inventory.errors import InputProblemsError
+
+    assert str(plan_explain.read_addresses(["10.20.0.1:53"])[0]) == "10.20.0.1/32"
+    with pytest.raises(InputProblemsError, match="not an IPv4 address"):
+        plan_explain.read_addresses(["10.20.0.300"])
+    with pytest.raises(InputProblemsError, match="not an IPv6 address"):
+        plan_explain.read_addresses(["[2001:db8::1]:https"])
 
 
 @pytest.mark.parametrize("arguments", [[], [ADDRESS, "--stdin"], ["--stdin", "--field", "a b"]])
