@@ -8,8 +8,12 @@ by branch and bound, which ends at once for the few departments of a usual clust
 found so far stands, beside a bound below which no solution is (the dual of Bar-Yehuda and Even's local ratio).
 
 Costs are person-hours: `once` for a department that takes a treatment anywhere, and by cluster for each of its blocks,
-hosts, rules and services. While choosing, `once` is shared evenly among a department's clusters, which never overstates
-what any choice costs: the sum of the clusters' bounds is a bound of the total, in which `once` counts whole.
+hosts, rules and services. As `once` is paid once, clusters hang together, and what is bought is chosen for all of them:
+spreading `once` evenly over the clusters where it may be had never overstates what any choice costs, so the sum of the
+clusters' bounds is a bound of the total. Where that leaves a gap, a local search buys, drops and swaps treatments, and
+branch and bound over what is bought closes the gap, or raises the bound as far as its effort goes. Departments that no
+chain of talking pairs joins are chosen for apart. Where the NAT pool is too small for the choice, NAT goes first to
+where it saves most, and the bound stays that of the free choice.
 """
 
 from __future__ import annotations
@@ -39,7 +43,12 @@ CHANGES: tuple[Action, ...] = ("renumber", "nat", "ipv6")
 Reason = Literal["alone", "partners-change", "must-talk", "cheaper", "unresolved"]
 Language = Literal["en", "zh"]
 _Hours = Annotated[float, Field(ge=0.0, le=1e6)]
+_KEEP, _NAT = ACTIONS.index("keep"), ACTIONS.index("nat")
 _EPSILON = 1e-9
+_EFFORT = 60_000.0
+"""What choosing for all clusters together may cost: a few seconds."""
+_TRIED = 10_000
+"""How many clusters are chosen for anew, all told, where the pool is too small."""
 _NAMED = 4
 """Partners that a sentence names."""
 
@@ -121,9 +130,10 @@ class Stake(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """A department's treatment in a cluster. `hours` and `options` hold its share of `once`.
+    """A department's treatment in a cluster. `hours` holds its share of `once`, split among the clusters that use it.
 
-    `options` has None where a treatment cannot be had; `partners` are the departments it must reach that meet it here;
+    `options` says what each treatment costs here while all other clusters stay as they are: with `once` whole unless
+    it is paid elsewhere, and None where it cannot be had; `partners` are the departments it must reach that meet it here;
     `mapping` says what NAT maps each block to. `action` is None when nothing that may be done helps.
     """
 
@@ -139,7 +149,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What is done about a cluster: a choice for each department. No solution costs less than `lower` hours."""
+    """What is done about a cluster: a choice for each department.
+
+    No other choice here brings `hours` below `lower` while all other clusters stay as they are.
+    """
 
     cluster: Cluster
     choices: tuple[Choice, ...]
@@ -148,7 +161,7 @@ class Resolution:
 
     @property
     def exact(self) -> bool:
-        """Whether it is known to be the cheapest."""
+        """Whether it is known to be the cheapest, the other clusters being as they are."""
         return self.hours <= self.lower + 1e-6
 
     @property
@@ -159,11 +172,16 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Resolutions:
-    """What is done about all clusters. `hours` counts `once` whole; no solution of them all costs less than `lower`."""
+    """What is done about all clusters. `hours` counts each `once` once; no solution of them all costs less than `lower`."""
 
     each: tuple[Resolution, ...]
     hours: float
     lower: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is known to be the cheapest."""
+        return self.hours <= self.lower + 1e-6
 
     @property
     def resolved(self) -> bool:
@@ -216,20 +234,16 @@ def resolve_clusters(
     pool = _Pool.free_of(costs.nat_pool, in_use)
     shares = Counter(d for c in overlaps.clusters for d in c.departments)
     cases = [_Case(overlaps, c, costs, shares=shares, talk=wanted, pool=pool) for c in overlaps.clusters]
-    done: dict[int, Resolution] = {}
-    # The pool goes first to where it saves most an address; whoever needs none of it comes last, and loses nothing.
-    for case in sorted(cases, key=lambda c: (-c.saved_by_address, c.cluster.number)):
-        done[case.cluster.number] = case.resolve(pool)
-    each = tuple(done[c.number] for c in overlaps.clusters)
-    once: dict[tuple[str, Action], float] = {}
-    spread = 0.0
-    for choice in (c for r in each for c in r.choices):
-        if choice.action:
-            full = costs.cost(choice.action).once
-            once[choice.department, choice.action] = full
-            spread += full / shares[choice.department]
-    hours = sum(r.hours for r in each) - spread + sum(once.values())
-    return Resolutions(each, hours, sum(r.lower for r in each))
+    effort = _Effort(_EFFORT)
+    searches = [_Search(parts, costs, effort) for parts in _split(cases)]
+    for search in searches:
+        search.run()
+    lower = sum(s.lower for s in searches)
+    plan = _Allotment(searches, pool).best()
+    uses = Counter((d, a) for (_, d), a in plan.actions.items() if a >= 0)
+    each = tuple(case.resolution(plan, uses) for case in cases)
+    hours = sum(r.hours for r in each)
+    return Resolutions(each, hours, min(lower, hours))
 
 
 _ACTION_WORDS: dict[Language, dict[Action, tuple[str, str]]] = {
@@ -270,27 +284,35 @@ def explain_choice(choice: Choice, language: Language = "en") -> str:
             "alone": "在本组内无需与其他部门互通",
             "partners-change": f"需互通的{who}已改造",
             "must-talk": f"须与{who}互通，所得最省方案由其改造",
-            "cheaper": "比保留原地址更省",
+            "cheaper": "总工时不高于保留原地址",
             "unresolved": f"须与{who}互通，但没有允许的办法" if who else "没有允许的办法",
         }[choice.reason]
         assumed = "，主机数为估计" if choice.stake.assumed else ""
         if choice.action is None:
             return f"{choice.department}：无法解决：{why}；各办法工时：{'，'.join(others)}"
         what = _ACTION_WORDS[language][choice.action][0]
-        return f"{choice.department}：{what}（{choice.hours:.1f}工时{assumed}）：{why}；未选：{'，'.join(others)}"
+        part = (
+            f"，其中仅本组{here:.1f}" if (here := _hours(choice.options[choice.action])) < choice.hours - 0.05 else ""
+        )
+        return f"{choice.department}：{what}（{choice.hours:.1f}工时{part}{assumed}）：{why}；未选：{'，'.join(others)}"
     who = ", ".join(partners) + (f" and {more} more" if more > 0 else "")
     why = {
         "alone": "it must reach nobody that it meets here",
         "partners-change": f"{who}, which it must reach, change instead",
         "must-talk": f"it must reach {who}, and the cheapest way found has it change",
-        "cheaper": "that costs less than keeping its addresses",
+        "cheaper": "that costs no more in all than keeping its addresses",
         "unresolved": (f"it must reach {who}, and " if who else "") + "nothing that may be done helps",
     }[choice.reason]
     assumed = ", hosts assumed" if choice.stake.assumed else ""
     if choice.action is None:
         return f"{choice.department} cannot be helped: {why}; hours: {', '.join(others)}"
     what = _ACTION_WORDS[language][choice.action][0]
-    return f"{choice.department} {what} ({choice.hours:.1f} h{assumed}): {why}; not chosen: {', '.join(others)}"
+    part = (
+        f", {here:.1f} of it here alone"
+        if (here := _hours(choice.options[choice.action])) < choice.hours - 0.05
+        else ""
+    )
+    return f"{choice.department} {what} ({choice.hours:.1f} h{part}{assumed}): {why}; not chosen: {', '.join(others)}"
 
 
 class _Case:
@@ -319,9 +341,8 @@ class _Case:
             self.partners[a].append(b)
             self.partners[b].append(a)
         # What could be had if nobody else took from the pool: the bound of this choice is true whoever does.
-        self.options = {d: self._options(d, nat=pool.holds_all(s.blocks)) for d, s in self.stakes.items()}
-        self.changing, self.lower = self._choose(self.options)
-        self.saved_by_address = self._measure_saving()
+        self.bases = {d: self._bases(d, nat=pool.holds_all(s.blocks)) for d, s in self.stakes.items()}
+        self.parts: list[_Part] = []
 
     def _stake(self, department: str, claims: Sequence[Claim]) -> Stake:
         facts = self.costs.departments.get(department, DepartmentFacts())
@@ -338,121 +359,406 @@ class _Case:
             services=sum(served) if served else facts.services / share,
         )
 
-    def _measure_saving(self) -> float:
-        """Return how many hours NAT saves here for each address of the pool that it takes; 0 where it takes none."""
-        taken = sum(
-            1 << (BITS[4] - b.cover.length)
-            for d in self.stakes
-            if self._taken(d, self.options, self.changing) == "nat"
-            for b in self.stakes[d].blocks
-        )
-        if not taken:
-            return 0.0
-        without = {d: {**mine, "nat": None} for d, mine in self.options.items()}
-        _, other = self._choose(without)
-        return (other - self.lower) / taken
-
-    def resolve(self, pool: _Pool) -> Resolution:
-        """Return the resolution, what NAT maps to taken out of the pool."""
-        options, changing = dict(self.options), self.changing
-        alone = [d for d, s in self.stakes.items() if options[d]["nat"] is not None and not pool.holds_all(s.blocks)]
-        if any(self._taken(d, options, changing) == "nat" for d in alone):
-            options |= {d: {**options[d], "nat": None} for d in alone}
-            changing, _ = self._choose(options)
-        while True:
-            # NAT that no longer fits is struck out and the rest chosen again; the bound of the free choice stays true.
-            left = pool.copy()
-            mappings: dict[str, tuple[tuple[Block, Prefix], ...]] = {}
-            short = None
-            for department in sorted(self.stakes):
-                if self._taken(department, options, changing) != "nat":
-                    continue
-                given = left.take_all(self.stakes[department].blocks)
-                if given is None:
-                    short = department
-                    break
-                mappings[department] = given
-            if short is None:
-                break
-            options[short] = {**options[short], "nat": None}
-            changing, _ = self._choose(options)
-        pool.free = left.free
-        choices = tuple(self._choice(d, options, changing, mappings.get(d, ())) for d in sorted(self.stakes))
-        hours = sum(c.hours for c in choices)
-        # Who could not be helped costs nothing here, so the bound may not count it either.
-        return Resolution(self.cluster, choices, hours, min(self.lower, hours))
-
-    def _options(self, department: str, *, nat: bool) -> dict[Action, float | None]:
+    def _bases(self, department: str, *, nat: bool) -> tuple[float, ...]:
+        """Return what each treatment costs here beside `once`; infinite where it cannot be had."""
         stake = self.stakes[department]
         facts = self.costs.departments.get(department, DepartmentFacts())
-        out: dict[Action, float | None] = {}
+        out: list[float] = []
         for action in ACTIONS:
             allowed = action in self.costs.actions and action in facts.actions
             # NAT and NAT64 are about IPv4; two that use one IPv6 block are renumbered.
             possible = self.cluster.outermost.version == 4 or action in {"keep", "renumber"}
             if not allowed or not possible or (action == "nat" and not nat):
-                out[action] = None
+                out.append(inf)
                 continue
             cost = self.costs.cost(action)
-            out[action] = (
-                cost.once / self.shares[department]
-                + cost.block * len(stake.blocks)
+            out.append(
+                cost.block * len(stake.blocks)
                 + cost.host * stake.hosts
                 + cost.rule * stake.rules
                 + cost.service * stake.services
             )
+        return tuple(out)
+
+    def resolution(self, plan: _Plan, uses: Mapping[tuple[str, int], int]) -> Resolution:
+        """Return the resolution; `uses` says in how many clusters a department takes each treatment."""
+        number = self.cluster.number
+        actions = {d: plan.actions[number, d] for d in self.stakes}
+        extras = {
+            d: tuple(
+                0.0 if uses.get((d, a), 0) > (actions[d] == a) else self.costs.cost(action).once
+                for a, action in enumerate(ACTIONS)
+            )
+            for d in self.stakes
+        }
+        choices: list[Choice] = []
+        saving = 0.0
+        for department in sorted(self.stakes):
+            mine, taken = self.bases[department], actions[department]
+            struck = (number, department) in plan.struck
+            prices = [
+                inf if struck and a == _NAT else h + e
+                for a, (h, e) in enumerate(zip(mine, extras[department], strict=True))
+            ]
+            options = {action: None if isinf(h) else h for action, h in zip(ACTIONS, prices, strict=True)}
+            partners = tuple(sorted(self.partners[department]))
+            stake = self.stakes[department]
+            if taken < 0:
+                choices.append(Choice(department, None, 0.0, options, "unresolved", partners, stake))
+                continue
+            action = ACTIONS[taken]
+            hours = mine[taken] + self.costs.cost(action).once / uses[department, taken]
+            saving += prices[taken]
+            reason: Reason = "must-talk"
+            if taken == _KEEP:
+                reason = "partners-change" if partners else "alone"
+            elif not any(actions[p] == _KEEP for p in partners):
+                reason = "cheaper"
+            mapping = plan.mappings.get((number, department), ())
+            choices.append(Choice(department, action, hours, options, reason, partners, stake, mapping))
+        saving -= sum(part.solve([extras[d] for d in part.names]).lower for part in self.parts)
+        hours = sum(c.hours for c in choices)
+        return Resolution(self.cluster, tuple(choices), hours, hours - max(0.0, saving))
+
+
+class _Effort:
+    """What the search may still spend, about 30 microseconds each; one for all of it, so that it always ends soon."""
+
+    def __init__(self, left: float) -> None:
+        self.left = left
+
+
+class _Answer(NamedTuple):
+    """A choice for a part. `hours` are without any `once`, `lower` bounds all choices with what `once` was said to be."""
+
+    actions: tuple[int, ...]
+    hours: float
+    lower: float
+
+
+_IMPOSSIBLE = _Answer((), inf, inf)
+
+
+class _Part:
+    """Those departments of a cluster that chains of talking pairs, in any cluster, join."""
+
+    def __init__(self, case: _Case, names: Sequence[str]) -> None:
+        self.case, self.names = case, tuple(names)
+        self.number, self.steps = case.cluster.number, case.costs.search_steps
+        self.bases = [case.bases[d] for d in names]
+        place = {d: i for i, d in enumerate(names)}
+        self.edges = [(place[a], place[b]) for a, b in case.edges if a in place]
+
+    def solve(self, extras: Sequence[Sequence[float]], struck: frozenset[int] = frozenset()) -> _Answer:
+        """Return the cheapest choice when `extras` are paid for each department's treatments, without NAT for `struck`."""
+        bases = self.bases
+        if struck:
+            bases = [(*b[:_NAT], inf, *b[_NAT + 1 :]) if i in struck else b for i, b in enumerate(bases)]
+        may = [min(b[_KEEP + 1 :]) < inf for b in bases]
+        # What nobody can change is no reason for anybody: it is said to be unresolved, and costs nothing.
+        doomed = {v for edge in self.edges if not (may[edge[0]] or may[edge[1]]) for v in edge}
+        doomed |= {i for i, b in enumerate(bases) if not may[i] and isinf(b[_KEEP])}
+        costs = [[h + e for h, e in zip(b, x, strict=True)] for b, x in zip(bases, extras, strict=True)]
+        best = [min(range(_KEEP + 1, len(c)), key=c.__getitem__) for c in costs]
+        keep = [c[_KEEP] for c in costs]
+        change = [c[a] for c, a in zip(costs, best, strict=True)]
+        changing = {i for i in range(len(costs)) if change[i] < keep[i]}
+        lower = sum(min(k, c) for i, (k, c) in enumerate(zip(keep, change, strict=True)) if i not in doomed)
+        if isinf(lower):
+            return _IMPOSSIBLE
+        edges = [(a, b) for a, b in self.edges if not {a, b} & changing and (may[a] or may[b])]
+        if any(isinf(change[a]) and isinf(change[b]) for a, b in edges if not {a, b} & doomed):
+            return _IMPOSSIBLE
+        if edges:
+            weights = [0.0 if isinf(k) else c - k for k, c in zip(keep, change, strict=True)]
+            if any(isinf(weights[a]) and isinf(weights[b]) for a, b in edges):
+                return _IMPOSSIBLE
+            cover, bound = find_cover(weights, edges, self.steps)
+            changing |= cover
+            lower += bound
+        actions = tuple(-1 if i in doomed else best[i] if i in changing else _KEEP for i in range(len(costs)))
+        return _Answer(actions, sum(b[a] for b, a in zip(bases, actions, strict=True) if a >= 0), lower)
+
+
+def _split(cases: Sequence[_Case]) -> list[list[_Part]]:
+    """Return the parts of all clusters by the departments that talk, directly or by others, the fewest first."""
+    root = {d: d for c in cases for d in c.stakes}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            root[name] = name = root[root[name]]
+        return name
+
+    for a, b in (edge for c in cases for edge in c.edges):
+        first, second = sorted((find(a), find(b)))
+        root[second] = first
+    found: dict[str, list[_Part]] = {}
+    for case in cases:
+        names: dict[str, list[str]] = {}
+        for department in sorted(case.stakes):
+            names.setdefault(find(department), []).append(department)
+        for whose, some in names.items():
+            part = _Part(case, some)
+            case.parts.append(part)
+            found.setdefault(whose, []).append(part)
+    sizes = Counter(find(d) for d in root)
+    return [found[name] for name in sorted(found, key=lambda n: (sizes[n], n))]
+
+
+_State = dict[str, tuple[float, ...]]
+"""What each department pays beside, treatment by treatment: nothing for what is bought, infinite for what may not be."""
+_Bought = frozenset[tuple[str, int]]
+
+
+class _Search:
+    """The choice for departments that hang together, over all their clusters. No choice costs less than `lower`."""
+
+    def __init__(self, parts: Sequence[_Part], costs: CostModel, effort: _Effort) -> None:
+        self.parts, self.effort = parts, effort
+        self.once = tuple(costs.cost(a).once for a in ACTIONS)
+        self.places: dict[str, list[int]] = {}
+        self.near: dict[str, set[str]] = {}
+        had: Counter[tuple[str, int]] = Counter()
+        for number, part in enumerate(parts):
+            for name, base in zip(part.names, part.bases, strict=True):
+                self.places.setdefault(name, []).append(number)
+                self.near.setdefault(name, {name})
+                had.update((name, a) for a, h in enumerate(base) if not isinf(h))
+            for a, b in part.edges:
+                self.near[part.names[a]].add(part.names[b])
+                self.near[part.names[b]].add(part.names[a])
+        self.had = had
+        self.pairs = sorted(p for p in had if self.once[p[1]] > 0)
+        self.memo: list[dict[tuple[tuple[float, ...], ...], _Answer]] = [{} for _ in parts]
+        self.answers: list[_Answer] = []
+        self.hours = self.lower = inf
+
+    def shared(self) -> _State:
+        """Return `once` spread evenly over the clusters where it may be had."""
+        return {d: tuple(o / max(1, self.had[d, a]) for a, o in enumerate(self.once)) for d in self.places}
+
+    def buying(self, bought: _Bought, banned: _Bought = frozenset()) -> _State:
+        """Return that some treatments are bought, some banned, and all others are paid whole."""
+        return {
+            d: tuple(inf if (d, a) in banned else 0.0 if (d, a) in bought else o for a, o in enumerate(self.once))
+            for d in self.places
+        }
+
+    def solve(self, state: _State, old: Sequence[_Answer] = (), changed: Collection[str] = ()) -> list[_Answer]:
+        """Return the parts' answers; with `old` ones, only those of departments whose state changed are sought."""
+        where: Iterable[int] = range(len(self.parts))
+        if old:
+            where = sorted({n for d in changed for n in self.places[d]})
+        out = list(old) or [_IMPOSSIBLE] * len(self.parts)
+        self.effort.left -= 1 + len(self.parts) / 20
+        for number in where:
+            part, memo = self.parts[number], self.memo[number]
+            key = tuple(state[d] for d in part.names)
+            answer = memo.get(key)
+            if answer is None:
+                answer = memo[key] = part.solve(key)
+                self.effort.left -= 1 + (len(part.names) + len(part.edges)) / 4
+            out[number] = answer
         return out
 
-    def _choose(self, options: Mapping[str, Mapping[Action, float | None]]) -> tuple[frozenset[str], float]:
-        """Return who changes, and the least that any choice costs."""
-        names = sorted(self.stakes)
-        keep = {d: _hours(options[d]["keep"]) for d in names}
-        change = {d: min(_hours(options[d][a]) for a in CHANGES) for d in names}
-        forced = {d for d in names if change[d] < keep[d]}
-        base = sum(min(keep[d], change[d]) for d in names if not isinf(min(keep[d], change[d])))
-        place = {d: i for i, d in enumerate(names)}
-        weights = [change[d] - keep[d] if not isinf(keep[d]) else 0.0 for d in names]
-        edges = [
-            (place[a], place[b])
-            for a, b in self.edges
-            # What nobody can change is no reason for anybody: it is said to be unresolved.
-            if not {a, b} & forced and not (isinf(change[a]) and isinf(change[b]))
-        ]
-        cover, bound = find_cover(weights, edges, self.costs.search_steps)
-        return frozenset(forced | {names[i] for i in cover}), base + bound
+    def used(self, answers: Sequence[_Answer]) -> Counter[tuple[str, int]]:
+        """Return in how many clusters each department takes each treatment."""
+        pairs = (zip(p.names, a.actions, strict=True) for p, a in zip(self.parts, answers, strict=True))
+        return Counter(p for some in pairs for p in some if p[1] >= 0)
+
+    def offer(self, answers: Sequence[_Answer]) -> bool:
+        """Keep these answers if they cost less than those kept; tell whether they do."""
+        hours = sum(a.hours for a in answers)
+        if hours >= self.hours - _EPSILON:
+            return False
+        hours += sum(self.once[a] for _, a in self.used(answers))
+        if hours >= self.hours - _EPSILON:
+            return False
+        self.answers, self.hours = list(answers), hours
+        return True
+
+    def run(self) -> None:
+        """Find the answers that cost least, or the best that the effort allows."""
+        state = self.shared()
+        answers = self.solve(state)
+        self.offer(answers)
+        self.lower = sum(a.lower for a in answers)
+        if self.hours > self.lower + _EPSILON and self.effort.left > 0:
+            self._improve(self.effort.left / 2)
+            self._branch(state, answers)
+        self.lower = min(self.lower, self.hours)
+        for memo in self.memo:
+            memo.clear()
+
+    def _improve(self, floor: float) -> None:
+        """Drop, buy and swap treatments as long as that saves and more than `floor` effort is left."""
+        better = True
+        while better:
+            bought = frozenset(self.used(self.answers))
+            state = self.buying(bought)
+            answers = self.solve(state)
+            better = self.offer(answers)
+            if better:
+                continue
+            for out, into in self._moves(bought):
+                if self.effort.left < floor:
+                    return
+                gone, come = frozenset(out), frozenset(into)
+                moved = self.buying((bought - gone) | come, gone)
+                names = {d for d, _ in gone | come}
+                if self.offer(self.solve(moved, answers, names)):
+                    better = True
+                    break
+
+    def _moves(self, bought: _Bought) -> Iterator[tuple[list[tuple[str, int]], list[tuple[str, int]]]]:
+        """Yield what to drop and what to buy instead: one of either, then one of each, by departments that talk."""
+        have = [p for p in self.pairs if p in bought]
+        lack = [p for p in self.pairs if p not in bought]
+        yield from (([p], []) for p in have)
+        yield from (([], [p]) for p in lack)
+        yield from (([p], [q]) for p in have for q in lack if q[0] in self.near[p[0]])
+
+    def _branch(self, state: _State, answers: list[_Answer]) -> None:
+        """Decide treatment by treatment whether it is bought, the least bound first, while the effort lasts."""
+        turn = 0
+        waiting = [(self.lower, turn, 0.0, state, answers)]
+        settled = inf  # the least bound of what cannot be divided further
+        while waiting and waiting[0][0] < min(self.hours - _EPSILON, settled) and self.effort.left > 0:
+            bound, _, paid, state, answers = heapq.heappop(waiting)
+            used = self.used(answers)
+            gaps = [
+                (self.once[a] * (1 - used[d, a] / self.had[d, a]), (d, a))
+                for d, a in self.pairs
+                if 0 < used[d, a] < self.had[d, a] and 0 < state[d][a] < inf
+            ]
+            if not gaps:
+                settled = min(settled, bound)
+                continue
+            _, (department, action) = max(gaps, key=lambda g: g[0])
+            for extra, price in ((0.0, self.once[action]), (inf, 0.0)):
+                mine = state[department]
+                next_state = state | {department: (*mine[:action], extra, *mine[action + 1 :])}
+                found = self.solve(next_state, answers, [department])
+                lower = max(bound, paid + price + sum(a.lower for a in found))
+                if isinf(lower):
+                    continue
+                self.offer(found)
+                if lower < self.hours - _EPSILON:
+                    turn += 1
+                    heapq.heappush(waiting, (lower, turn, paid + price, next_state, found))
+        self.lower = min(self.hours, settled, waiting[0][0] if waiting else inf)
+
+
+class _Plan(NamedTuple):
+    """What every department gets, by cluster number and name; `struck` are those that NAT had no room for."""
+
+    actions: Mapping[tuple[int, str], int]
+    mappings: Mapping[tuple[int, str], tuple[tuple[Block, Prefix], ...]]
+    struck: frozenset[tuple[int, str]]
+    rank: tuple[int, float]
+
+
+class _Allotment:
+    """Gives parts of the pool to those that are translated, and another treatment to those it has no room for."""
+
+    def __init__(self, searches: Sequence[_Search], pool: _Pool) -> None:
+        self.searches, self.pool = searches, pool
+
+    def best(self) -> _Plan:
+        """Return the plan as it was found where the pool is wide enough, else the cheapest of those tried."""
+        wanted = [(p, a) for s in self.searches for p, a in zip(s.parts, s.answers, strict=True)]
+        wanted.sort(key=lambda w: (w[0].number, w[0].names))
+        plan = self._allot(wanted, {}, {})
+        if not plan.struck:
+            return plan
+        # The pool goes first to where it saves most an address; whoever needs none of it comes last, and loses nothing.
+        shared = {d: mine for s in self.searches for d, mine in s.shared().items()}
+        saved = {id(p): self._saving(p, shared) for s in self.searches for p in s.parts}
+        whole = {d: s.once for s in self.searches for d in s.places}
+        free = [(p, p.solve([shared[d] for d in p.names])) for p, _ in wanted]
+        for some in (wanted, free):
+            some.sort(key=lambda w: (-saved[id(w[0])], w[0].number, w[0].names))
+        plan = min(
+            (self._allot(some, prices, {}) for some in (wanted, free) for prices in (shared, whole)),
+            key=lambda p: p.rank,
+        )
+        left = max(2, _TRIED // len(wanted))
+        better = True
+        while better and left > 0:
+            better = False
+            bought = {(d, a) for (_, d), a in plan.actions.items() if a >= 0}
+            for banned in (None, *sorted(p for p in bought if p[1] == _NAT)):
+                left -= 1
+                state = {
+                    d: tuple(inf if (d, a) == banned else 0.0 if (d, a) in bought else o for a, o in enumerate(mine))
+                    for d, mine in whole.items()
+                }
+                again = [(p, p.solve([state[d] for d in p.names])) for p, _ in wanted]
+                if any(a is _IMPOSSIBLE for _, a in again):
+                    continue
+                tried = self._allot(again, whole, state)
+                if tried.rank < (plan.rank[0], plan.rank[1] - _EPSILON):
+                    plan, better = tried, True
+                    break
+                if left <= 0:
+                    break
+        return plan
 
     @staticmethod
-    def _taken(
-        department: str, options: Mapping[str, Mapping[Action, float | None]], changing: frozenset[str]
-    ) -> Action | None:
-        mine = options[department]
-        may: tuple[Action, ...] = CHANGES if department in changing else ("keep",)
-        open_ = [a for a in may if mine[a] is not None]
-        if not open_:
-            return None
-        cheapest: Action = min(open_, key=lambda a: (_hours(mine[a]), ACTIONS.index(a)))
-        return cheapest
+    def _saving(part: _Part, shared: _State) -> float:
+        """Return how many hours NAT saves in a part for each address of the pool that it takes; 0 where it takes none."""
+        extras = [shared[d] for d in part.names]
+        answer = part.solve(extras)
+        taken = sum(
+            1 << (BITS[4] - b.cover.length)
+            for d, a in zip(part.names, answer.actions, strict=True)
+            if a == _NAT
+            for b in part.case.stakes[d].blocks
+        )
+        if not taken:
+            return 0.0
+        return (part.solve(extras, frozenset(range(len(part.names)))).lower - answer.lower) / taken
 
-    def _choice(
-        self,
-        department: str,
-        options: Mapping[str, Mapping[Action, float | None]],
-        changing: frozenset[str],
-        mapping: tuple[tuple[Block, Prefix], ...],
-    ) -> Choice:
-        action = self._taken(department, options, changing)
-        partners = tuple(sorted(self.partners[department]))
-        mine, stake = options[department], self.stakes[department]
-        stuck = department not in changing and any(p not in changing for p in partners)
-        if action is None or stuck:
-            return Choice(department, None, 0.0, mine, "unresolved", partners, stake)
-        hours = _hours(mine[action])
-        reason: Reason = "must-talk"
-        if action == "keep":
-            reason = "partners-change" if partners else "alone"
-        elif hours < _hours(mine["keep"]):
-            reason = "cheaper"
-        return Choice(department, action, hours, mine, reason, partners, stake, mapping)
+    def _allot(self, wanted: Sequence[tuple[_Part, _Answer]], whole: _State, state: _State) -> _Plan:
+        """Return the plan that gives the pool in this order; with `whole` prices, others get what is left to them."""
+        pool = self.pool.copy()
+        actions: dict[tuple[int, str], int] = {}
+        mappings: dict[tuple[int, str], tuple[tuple[Block, Prefix], ...]] = {}
+        struck_out: set[tuple[int, str]] = set()
+        bought = {(d, a) for d, mine in state.items() for a, price in enumerate(mine) if price == 0.0}
+        hours = 0.0
+        for part, first in wanted:
+            answer, struck = first, frozenset[int]()
+            while True:
+                left = pool.copy()
+                given: dict[tuple[int, str], tuple[tuple[Block, Prefix], ...]] = {}
+                short = None
+                for place, (name, action) in enumerate(zip(part.names, answer.actions, strict=True)):
+                    if action == _NAT:
+                        room = left.take_all(part.case.stakes[name].blocks)
+                        if room is None:
+                            short = place
+                            break
+                        given[part.number, name] = room
+                if short is None:
+                    break
+                struck |= {short}
+                struck_out.add((part.number, part.names[short]))
+                if not whole:
+                    return _Plan(actions, mappings, frozenset(struck_out), (0, inf))
+                extras = [tuple(0.0 if (d, a) in bought else o for a, o in enumerate(whole[d])) for d in part.names]
+                answer = part.solve(extras, struck)
+            pool = left
+            mappings |= given
+            hours += answer.hours
+            for name, action in zip(part.names, answer.actions, strict=True):
+                actions[part.number, name] = action
+                if action >= 0:
+                    bought.add((name, action))
+        once = self.searches[0].once if self.searches else ()
+        hours += sum(once[a] for _, a in {(d, a) for (_, d), a in actions.items() if a >= 0})
+        lost = sum(a < 0 for a in actions.values())
+        return _Plan(actions, mappings, frozenset(struck_out), (lost, hours))
 
 
 def _hours(cost: float | None) -> float:
