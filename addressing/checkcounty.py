@@ -104,9 +104,9 @@ def _read_entries(records: list[Any]) -> tuple[list[_Entry], list[str]]:
         prefix, slot = str(record["prefix"]), record.get("slot")
         fault = find_prefix_fault(prefix) if ":" in prefix else _find_fault4(prefix)
         state = record.get("state", "active")
-        if record["kind"] not in _PARENT:
+        if not isinstance(record["kind"], str) or record["kind"] not in _PARENT:
             fault = f"kind {record['kind']!r}"
-        if state not in {"active", "quarantined"}:
+        if not isinstance(state, str) or state not in {"active", "quarantined"}:
             fault = f"state {state!r}"
         if slot is not None and (not isinstance(slot, int) or isinstance(slot, bool) or slot < 0):
             fault = f"slot {slot!r}"

@@ -32,6 +32,7 @@ from addressing.checktable import (
     Listed,
     Table,
     masks,
+    pad_codes,
     read_bytes,
     read_csv_table,
     read_division_list,
@@ -39,7 +40,8 @@ from addressing.checktable import (
 )
 from inventory.wording import counted
 
-_LONGEST = 64
+_LONGEST, _NATIONAL = 64, 12
+_LAST = (1 << 64) - 1
 _AWAITED = "not checked, as rows cannot be read"
 _CHAIN = 64
 """Absorptions one after another that are followed before they are called a loop."""
@@ -68,28 +70,82 @@ class _LayoutFault(Exception):  # noqa: N818 - never leaves this module
     """The layout contradicts itself."""
 
 
-def check_plan_file(path: Path, certificate: dict[str, Any] | None = None, divisions: Path | None = None) -> Report:
+def check_plan_file(
+    path: Path,
+    certificate: dict[str, Any] | None = None,
+    divisions: Path | None = None,
+    *,
+    base: Path | None = None,
+) -> Report:
     """Check one plan: a hierarchy's table or JSON, or a county's plan. The file need not be in its place yet.
 
     Without `certificate` the one beside the file is read, whose file name and digest must then agree as well. With
-    `divisions`, every division of that list must have a prefix, and nobody else.
+    `divisions`, every division of that list must have a prefix, and nobody else; with `base`, an earlier version, all
+    that was given then must be given still.
 
     Raises:
-        CheckInputError: the file, or the list, cannot be read or is something else.
+        CheckInputError: the file, the list or the base cannot be read or is something else.
     """
+    try:
+        return _check_plan_file(path, certificate, divisions, base)
+    except RecursionError as error:
+        what = "it or its certificate is nested too deep to be a plan"
+        raise CheckInputError(path, what, "restore it from your version control") from error
+
+
+def _check_plan_file(
+    path: Path, certificate: dict[str, Any] | None, divisions: Path | None, base: Path | None
+) -> Report:
     content = read_bytes(path)
     listed = read_division_list(divisions) if divisions is not None else None
+    if content.lstrip()[:1] == b"{" and HIERARCHY_FORMAT.encode() not in content[:400]:
+        if listed is not None:
+            raise CheckInputError(path, "is a county's plan, which has no codes", "leave the divisions away")
+        if base is not None:
+            raise CheckInputError(path, "is a county's plan, which has no base", "leave the base away")
+        return check_county(path, content)
+    head, table = _read_hierarchy(path, content)
+    before = _read_base(base) if base is not None else None
+    return _check_hierarchy(path, content, certificate, head, table, listed, before)
+
+
+def _read_hierarchy(path: Path, content: bytes) -> tuple[dict[str, Any], Table]:
+    """Return a hierarchy's head (empty for a table) and its rows."""
     if content.lstrip()[:1] == b"{":
-        if HIERARCHY_FORMAT.encode() not in content[:400]:
-            if listed is not None:
-                raise CheckInputError(path, "is a county's plan, which has no codes", "leave the divisions away")
-            return check_county(path, content)
-        head, table = read_json_table(path, content)
-    else:
-        head, table = {}, read_csv_table(content)
-        if table.faults and table.faults[0].startswith("row 1: header"):
-            raise CheckInputError(path, f"is no plan ({table.faults[0]})", "name a plan's .csv or .json")
-    return _check_hierarchy(path, content, certificate, head, table, listed)
+        return read_json_table(path, content)
+    table = read_csv_table(content)
+    if table.faults and table.faults[0].startswith("row 1: header"):
+        raise CheckInputError(path, f"is no plan ({table.faults[0]})", "name a plan's .csv or .json")
+    return {}, table
+
+
+class _Base(NamedTuple):
+    """An earlier version of a plan; version 0 when nothing says which it was."""
+
+    name: str
+    table: Table
+    digest: str
+    version: int
+    faults: tuple[str, ...]
+
+
+def _read_base(path: Path) -> _Base:
+    content = read_bytes(path)
+    if content.lstrip()[:1] == b"{" and HIERARCHY_FORMAT.encode() not in content[:400]:
+        raise CheckInputError(path, "is no hierarchy's plan", "name the version before this one")
+    digest = hashlib.sha256(content).hexdigest()
+    head, table = _read_hierarchy(path, content)
+    if table.faults or not len(table):
+        fault = table.faults[0] if table.faults else "it has no rows"
+        raise CheckInputError(path, f"cannot be held against ({fault})", "restore it from your version control")
+    certificate, _, check = _find_certificate(path, digest)
+    faults = () if check.ok or certificate is None else (f"{path.name}: {check.detail}",)
+    return _Base(path.name, table, digest, _version_of(certificate or head), faults)
+
+
+def _version_of(described: dict[str, Any]) -> int:
+    found = described.get("version")
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def _check_hierarchy(  # noqa: PLR0917 - what was read, in the order it was
@@ -99,6 +155,7 @@ def _check_hierarchy(  # noqa: PLR0917 - what was read, in the order it was
     head: dict[str, Any],
     table: Table,
     listed: Listed | None,
+    base: _Base | None,
 ) -> Report:
     digest = hashlib.sha256(content).hexdigest()
     del content
@@ -110,8 +167,7 @@ def _check_hierarchy(  # noqa: PLR0917 - what was read, in the order it was
         check = _check_certificate(certificate, digest, None)
     checks.append(check)
     described = certificate or head
-    found_version = described.get("version")
-    version = found_version if isinstance(found_version, int) and found_version > 0 else 0
+    version = _version_of(described)
     checks.append(verdict("text", table.faults, f"{counted(len(table), 'row')}, every prefix canonical (RFC 5952)"))
     layout, check = _read_layout(described)
     checks.append(check)
@@ -120,7 +176,12 @@ def _check_hierarchy(  # noqa: PLR0917 - what was read, in the order it was
         checks.append(
             verdict("head", (f"{k} differs from the certificate" for k in differing), "as in the certificate")
         )
-    report = Report(str(path), "hierarchy", digest, version, {}, tuple(checks), certificate_digest)
+    advice: tuple[str, ...] = ()
+    if base is None and version > 1:
+        advice = (f"version {version} was not held against its base: name version {version - 1} with --base",)
+    elif base is not None and len(table):
+        advice = tuple(_find_moved_codes(table, base))
+    report = Report(str(path), "hierarchy", digest, version, {}, tuple(checks), certificate_digest, advice)
     if table.faults or not len(table):
         fault = _AWAITED if table.faults else "the plan has no rows"
         return replace(report, checks=(*checks, Check("rows", ok=False, detail=fault)))
@@ -131,8 +192,11 @@ def _check_hierarchy(  # noqa: PLR0917 - what was read, in the order it was
         checks += _Derivation(table, layout, version).checks()
         if certificate:
             checks.append(_check_counts(counts, certificate.get("counts")))
+    if base is not None:
+        said = certificate.get("base") if certificate else None
+        checks.append(verdict("carried on", _find_lost(table, version, said, base), f"all of {base.name} is as it was"))
     if listed is not None:
-        checks.append(_check_coverage(table, listed))
+        checks.append(_check_coverage(table, listed, whole=layout is not None and layout.root_level > 0))
     pool_length = layout.pool_length if layout else int(table.lengths.min())
     given = Given(table.high, table.lengths.astype(np.uint8), table.code, pool_length)
     return replace(report, counts=counts, checks=tuple(checks), given=given)
@@ -184,8 +248,9 @@ def _read_layout(described: dict[str, Any]) -> tuple[_Layout | None, Check]:
     try:
         layout = _parse_layout(described.get("layout"))
         faults = list(_find_layout_faults(layout, described.get("policy")))
-    except (_LayoutFault, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        detail = str(error) if isinstance(error, _LayoutFault) else f"cannot be read ({type(error).__name__}: {error})"
+    except (_LayoutFault, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        said = str(error)[:120]
+        detail = said if isinstance(error, _LayoutFault) else f"cannot be read ({type(error).__name__}: {said})"
         return None, Check("layout", ok=False, detail=detail)
     shape = ", ".join(f"{f.name} {f.width} bits /{f.length}" for f in layout.fields)
     return layout, verdict("layout", faults, f"{len(layout.pools)} x /{layout.pool_length}: {shape}")
@@ -198,7 +263,7 @@ def _parse_layout(data: Any) -> _Layout:
     for text in data["pools"]:
         address, _, length = str(text).partition("/")
         value = int.from_bytes(inet_pton(AF_INET6, address), "big")
-        if value & ((1 << (128 - int(length))) - 1) or int(length) > _LONGEST:
+        if not 0 <= int(length) <= _LONGEST or value & ((1 << (128 - int(length))) - 1):
             raise _LayoutFault(f"pool {text}: host bits set, or longer than /64")
         pools.append(value >> 64)
         lengths.add(int(length))
@@ -206,11 +271,24 @@ def _parse_layout(data: Any) -> _Layout:
         raise _LayoutFault(f"pools of {len(lengths)} lengths - expected one")
     fields = tuple(
         _Field(
-            int(f["level"]), str(f["name"]), int(f["width"]), int(f["length"]), str(f["order"]), tuple(f["reserved"])
+            _whole(f, "level", _LONGEST),
+            str(f["name"])[:40],
+            _whole(f, "width", _LONGEST),
+            _whole(f, "length", _LONGEST),
+            str(f["order"])[:40],
+            tuple(_whole({"reserved": slot}, "reserved", _LAST) for slot in f["reserved"]),
         )
         for f in data["fields"]
     )
-    return _Layout(tuple(pools), lengths.pop(), fields, int(data["root_level"]))
+    return _Layout(tuple(pools), lengths.pop(), fields, _whole(data, "root_level", _LONGEST))
+
+
+def _whole(data: Any, key: str, most: int) -> int:
+    """Return a whole number of a layout; _LayoutFault when it is none, or none that numbers of 64 bits can be of."""
+    value = data[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise _LayoutFault(f"{key} {str(value)[:40]} - expected a whole number of 0 to {most}")
+    return value
 
 
 def _find_layout_faults(layout: _Layout, policy: Any) -> Iterator[str]:
@@ -569,12 +647,67 @@ def _list_rounds(width: int, order: str) -> list[int]:
     return [width - 1 - bit for bit in rounds]
 
 
-def _check_coverage(table: Table, listed: Listed) -> Check:
-    """Hold the plan's active divisions against a list: all of it, or all below the plan's roots if they are deeper."""
+def _find_lost(table: Table, version: int, said: Any, base: _Base) -> Iterator[str]:
+    """Find what an earlier version gave and this one does not give in the same way."""
+    yield from base.faults
+    old = base.table
+    if base.version and version <= base.version:
+        yield f"version {version} does not come after version {base.version} of {base.name}"
+    if base.version and version == base.version + 1 and said != base.digest:
+        yield f"its base is {str(said)[:16] or 'not named'} - {base.name} is {base.digest[:16]}"
+    order = np.argsort(table.ids, kind="stable")
+    at = order[np.minimum(np.searchsorted(table.ids[order], old.ids), len(table) - 1)]
+    there = table.ids[at] == old.ids
+    for row in np.flatnonzero(~there).tolist():
+        yield f"{old.name(row)} of {base.name}: identity {old.ids[row]} is lost"
+    for what in ("levels", "homes", "slots"):
+        was, now = getattr(old, what), getattr(table, what)
+        for row in np.flatnonzero(there & (was != now[at])).tolist():
+            yield f"{table.name(int(at[row]))}: {what[:-1]} {now[at[row]]} - was {was[row]} in {base.name}"
+    for row in np.flatnonzero(there & ((old.high != table.high[at]) | (old.lengths != table.lengths[at]))).tolist():
+        has, had = ((int(t.high[r]), int(t.lengths[r])) for t, r in ((table, at[row]), (old, row)))
+        yield f"{table.name(int(at[row]))}: {_say(*has)} - was {_say(*had)} in {base.name}"
+    kept = np.flatnonzero(old.states == QUARANTINED).tolist()
+    given = {(int(old.homes[r]), int(old.levels[r]), int(old.slots[r])): r for r in kept}
+    given_blocks = {(int(old.high[r]), int(old.lengths[r])): r for r in kept}
+    for row in np.flatnonzero(table.states == ACTIVE).tolist() if kept else ():
+        before = given.get((int(table.homes[row]), int(table.levels[row]), int(table.slots[row])))
+        if before is None:
+            before = given_blocks.get((int(table.high[row]), int(table.lengths[row])))
+        if before is not None and old.ids[before] != table.ids[row]:
+            yield f"{table.name(row)}: has what {old.name(before)} of {base.name} left quarantined"
+
+
+def _find_moved_codes(table: Table, base: _Base) -> Iterator[str]:
+    """Say which codes are another identity's than before: right if divisions were renumbered, which no plan tells."""
+    old = base.table
+    rows = np.flatnonzero(old.states == ACTIVE)
+    now = table.rows_of(table.texts.keys([old.code(row) for row in rows.tolist()]))
+    moved = np.flatnonzero((now >= 0) & (table.ids[now] != old.ids[rows]))
+    if moved.size:
+        first = table.name(int(now[moved[0]]))
+        yield (
+            f"{counted(int(moved.size), 'code')} went to another identity than in {base.name}, first {first}: "
+            "hold them against the decisions"
+        )
+
+
+def _check_coverage(table: Table, listed: Listed, *, whole: bool) -> Check:
+    """Hold the plan's active divisions against a list: all of it, or all below the plan's roots if they are deeper.
+
+    `whole` says that the plan's root is its pool: then nothing beside that root is the plan's, whatever the list has.
+    """
+    if table.texts.width == _NATIONAL:
+        parents = pad_codes(listed.parents) if listed.parents is not None else None
+        listed = listed._replace(codes=pad_codes(listed.codes), parents=parents)
     keys = table.texts.keys(listed.codes)
-    scope, where = _find_scope(table, listed)
-    inside = np.array([code in scope for code in listed.codes]) if scope is not None else np.ones(keys.size, dtype=bool)
     rows = np.where(keys >= 0, table.rows_of(keys), -1)
+    scope, where = _find_scope(table, listed, whole=whole)
+    inside = np.ones(keys.size, dtype=bool)
+    if scope is not None:
+        inside = np.array([code in scope for code in listed.codes]) | (rows >= 0)
+    if inside.all():
+        where = "the list"
     counts = np.bincount(rows[inside & (rows >= 0)], minlength=len(table))
     active = table.states == ACTIVE
 
@@ -604,21 +737,31 @@ def _read_levels(cells: list[str]) -> NDArray[np.int64]:
     return np.array([known[cell] for cell in cells], dtype=np.int64)
 
 
-def _find_scope(table: Table, listed: Listed) -> tuple[set[str] | None, str]:
+def _find_scope(table: Table, listed: Listed, *, whole: bool) -> tuple[set[str] | None, str]:
     """Return which codes of the list the plan is about (None: all), and how that is called."""
-    if listed.parents is None:
-        return None, "the list"
     roots = {table.code(r) for r in np.flatnonzero((table.states == ACTIVE) & (table.parents == -1)).tolist()}
     known = set(listed.codes)
+    called = f"{', '.join(sorted(roots)[:3])} and below"
+    if listed.parents is None:
+        if not whole or not roots or table.texts.width != _NATIONAL:
+            return None, "the list"
+        # National codes say themselves what is below what: they begin alike.
+        heads = tuple(_significant(code) for code in roots)
+        return {code for code in known if code.startswith(heads)}, called
     parents = {p for p in set(listed.parents) if p in known}
     tops = {c for c, p in zip(listed.codes, listed.parents, strict=True) if p not in parents}
-    if not roots or roots & tops or not roots <= known:
+    if not roots or (roots & tops and not whole) or not roots <= known:
         return None, "the list"
     scope, before = set(roots), 0
     while len(scope) > before:
         before = len(scope)
         scope.update(c for c, p in zip(listed.codes, listed.parents, strict=True) if p in scope)
-    return scope, f"{', '.join(sorted(roots)[:3])} and below"
+    return scope, called
+
+
+def _significant(code: str) -> str:
+    """Return a national code without the zeros that stand for levels below it."""
+    return next(code[:n] for n in (2, 4, 6, 9, _NATIONAL) if not code[n:].strip("0"))
 
 
 def check_across(reports: Sequence[Report]) -> Check:

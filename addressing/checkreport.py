@@ -48,6 +48,7 @@ class Report:
     counts: dict[str, int]
     checks: tuple[Check, ...]
     certificate_sha256: str = ""
+    advice: tuple[str, ...] = ()
     given: Given | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -70,6 +71,7 @@ class Report:
             "version": self.version,
             "counts": self.counts,
             "checks": sign_off(self),
+            "advice": list(self.advice),
         }
 
 

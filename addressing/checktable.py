@@ -10,13 +10,13 @@ import json
 import lzma
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, repeat
 from pathlib import Path
 from socket import AF_INET6, inet_ntop, inet_pton
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 import numpy as np
 import zstandard
@@ -33,6 +33,11 @@ _PIECE = 1 << 22
 _CHUNK = 1 << 15
 _JSON_CHUNK = 1 << 22
 _MOST_DIGITS = 18
+_MOST_UNPACKED, _MOST_MEMORY, _LONGEST_LINE = 1 << 28, 1 << 28, 1 << 16
+"""A list of divisions has at most so many bytes unpacked, needs so many for it, and has so many characters a line."""
+_MOST_ROWS = 4_000_000
+_NATIONAL, _SHORTER = 12, frozenset({2, 4, 6, 9})
+"""Digits of a national code, and how many are left when its zeros are not written."""
 _BREAKING = str.maketrans(dict.fromkeys(',"\n', "?"))
 _ROWS_MARK = re.compile(rb'"rows":\s*\[')
 _READ_ERRORS = (OSError, EOFError, lzma.LZMAError, gzip.BadGzipFile, UnicodeDecodeError, csv.Error, zstandard.ZstdError)
@@ -426,21 +431,81 @@ class Listed(NamedTuple):
 
 
 def read_division_list(path: Path) -> Listed:
-    """Read a list of divisions: TSV or CSV with a header, plain or packed as .xz, .gz or .zst, UTF-8 or GB 18030.
+    """Read a list of divisions: a table with a header, plain or packed, in UTF-8, GB 18030 or UTF-16 with a mark.
+
+    Cells are parted by tabs, commas (of either width), semicolons or bars; packed is .xz, .gz or .zst.
 
     Raises:
         CheckInputError: it cannot be read, or has no column `code`.
         InputProblemsError: rows without a code.
     """
-    for encoding in ("utf-8-sig", "gb18030"):
+    encodings = ["utf-8-sig", "gb18030"]
+    while encodings:
+        encoding = encodings.pop(0)
         try:
+            if encoding == "utf-8-sig" and _has_utf16_mark(path):
+                encoding, encodings = "utf-16", []
             with _open(path) as stream, io.TextIOWrapper(stream, encoding, newline="") as text:
                 return _read_list(path, text)
         except UnicodeDecodeError:
             continue
         except _READ_ERRORS as error:
             raise CheckInputError(path, f"cannot be read ({error})", "restore it, or unpack it by hand") from error
-    raise CheckInputError(path, "is neither UTF-8 nor GB 18030", "save it as CSV in UTF-8")
+    raise CheckInputError(path, "is neither UTF-8 nor GB 18030 (nor UTF-16 with a mark)", "save it as CSV in UTF-8")
+
+
+def _has_utf16_mark(path: Path) -> bool:
+    """Tell UTF-16 by its mark; what is too large is refused here, before rows of it are held."""
+    with _open(path) as stream:
+        mark = stream.read(2)
+        while stream.read(_PIECE):
+            pass
+    return mark in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that comes in pieces, and ends in an error when it is larger than any list of divisions."""
+
+    def __init__(self, path: Path, source: BinaryIO, pieces: Iterator[bytes]) -> None:
+        self._path, self._source, self._pieces = path, source, pieces
+        self._rest, self._size = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._rest = self._rest or next(self._pieces, b"")
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        self._size += len(taken)
+        if self._size > _MOST_UNPACKED:
+            raise CheckInputError(
+                self._path, f"unpacks to more than {_MOST_UNPACKED >> 20} MiB", "no list of divisions is that large"
+            )
+        return len(taken)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _unpack_xz(source: BinaryIO) -> Iterator[bytes]:
+    """Unpack piece by piece, with a bound on memory too, which the standard library's file lacks."""
+    data = source.read(_LONGEST_LINE)
+    while data:
+        decoder = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+        while not decoder.eof:
+            if decoder.needs_input and not data:
+                data = source.read(_LONGEST_LINE)
+                if not data:
+                    raise EOFError("it ends before its end mark")
+            piece = decoder.decompress(data, _LONGEST_LINE)
+            data = b""
+            if piece:
+                yield piece
+        data = decoder.unused_data.lstrip(b"\0")
+        while not data and (more := source.read(_LONGEST_LINE)):
+            data = more.lstrip(b"\0")
 
 
 def _open(path: Path) -> BinaryIO:
@@ -448,13 +513,27 @@ def _open(path: Path) -> BinaryIO:
         raise CheckInputError(path, "not a regular file", "name a list of divisions")
     if path.suffix == ".xlsx":
         raise CheckInputError(path, "a workbook is not read by the checker", "save the sheet as CSV in UTF-8")
-    if path.suffix == ".xz":
-        return io.BufferedReader(cast("io.RawIOBase", lzma.open(path)))
     if path.suffix == ".gz":
-        return io.BufferedReader(cast("io.RawIOBase", gzip.open(path)))
-    if path.suffix == ".zst":
-        return cast("BinaryIO", zstandard.open(path, "rb"))
-    return path.open("rb")
+        source = cast("BinaryIO", gzip.open(path))  # noqa: SIM115 - closed with what is made of it
+    elif path.suffix == ".zst":
+        dctx = zstandard.ZstdDecompressor(max_window_size=_MOST_MEMORY >> 1)
+        source = cast("BinaryIO", zstandard.open(path, "rb", dctx=dctx))
+    else:
+        source = path.open("rb")
+    whole = iter(lambda: source.read(_LONGEST_LINE), b"")
+    pieces = _unpack_xz(source) if path.suffix == ".xz" else whole
+    return io.BufferedReader(_Bounded(path, source, pieces))
+
+
+def _read_lines(path: Path, text: TextIO) -> Iterator[str]:
+    """Yield lines; CheckInputError when one is longer than any list's."""
+    number = 1
+    while line := text.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            what = f"line {number} is longer than {_LONGEST_LINE >> 10} KiB"
+            raise CheckInputError(path, what, "no list of divisions has such lines; name another file")
+        yield line
+        number += 1
 
 
 _CODE_HEADERS = {"code", "代码", "区划代码", "统计用区划代码", "行政区划代码", "division_code"}
@@ -462,11 +541,28 @@ _PARENT_HEADERS = {"parent", "上级", "上级代码", "parent_code", "上级区
 _LEVEL_HEADERS = {"level", "级别", "层级", "级次"}
 
 
-def _read_list(path: Path, text: Iterable[str]) -> Listed:
-    lines = iter(text)
+_DELIMITERS = "\t,;|，"
+
+
+def _split_header(first: str) -> tuple[list[str], str]:
+    """Return the names of a header's columns and what parts them: what makes the code a column of its own."""
+    split = {
+        mark: [plain(cell).lower() for cell in next(csv.reader([first], delimiter=mark), [])] for mark in _DELIMITERS
+    }
+    known = [mark for mark, names in split.items() if not _CODE_HEADERS.isdisjoint(names)]
+    best = max(known, key=lambda mark: len(split[mark]), default=",")
+    return split[best], best
+
+
+def pad_codes(codes: Sequence[str]) -> list[str]:
+    """Return national codes in full: those of 2, 4, 6 or 9 digits have zeros after them that were not written."""
+    return [c.ljust(_NATIONAL, "0") if len(c) in _SHORTER and c.isascii() and c.isdigit() else c for c in codes]
+
+
+def _read_list(path: Path, text: TextIO) -> Listed:
+    lines = _read_lines(path, text)
     first = next(lines, "")
-    delimiter = "\t" if "\t" in first else ","
-    header = [plain(cell).lower() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+    header, delimiter = _split_header(first)
     code_at, parent_at, level_at = (
         next((i for i, cell in enumerate(header) if cell in names), -1)
         for names in (_CODE_HEADERS, _PARENT_HEADERS, _LEVEL_HEADERS)
@@ -488,6 +584,8 @@ def _read_list(path: Path, text: Iterable[str]) -> Listed:
                 if any(row) and (len(row) <= needed or not row[code_at].strip())
             ]
         number += len(rows)
+        if number > _MOST_ROWS:
+            raise CheckInputError(path, f"has more than {_MOST_ROWS} rows", "no list of divisions has so many")
         found = [row[code_at] for row in good]
         digits = "".join(found)
         codes += found if digits.isascii() and digits.isdigit() else map(plain, found)

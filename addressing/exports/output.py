@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from addressing.exports.options import Content
+from addressing.guard import refuse_plan
 from inventory.errors import ExtranetError
 from inventory.files import WriteError, write_whole
 
@@ -28,9 +29,11 @@ def write_export(path: Path, content: Content, name: str) -> None:
     """Write an export of format `name`; killed at any moment, the old one is there whole, or the new one.
 
     Raises:
+        GateRefusedError: a plan or a certificate would be replaced.
         NotOurFolderError: a folder would be replaced that is no export.
         WriteError: it cannot be written; what was there before still is.
     """
+    refuse_plan(path)
     if not isinstance(content, dict):
         write_whole(path, content)
         return

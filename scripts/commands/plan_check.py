@@ -31,6 +31,10 @@ def check(
     ] = None,
     key: Annotated[Path | None, typer.Option(help="Ed25519 public key: each plan must be signed by it.")] = None,
     *,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="An earlier version of the plan: all it gave must be given still, in the same way."),
+    ] = None,
     production: Annotated[
         bool, typer.Option("--production", help="Refuse documentation, deprecated and reserved blocks.")
     ] = False,
@@ -48,6 +52,8 @@ def check(
 
     if len({f.resolve() for f in files}) < len(files):
         raise ExtranetError("the same file is named twice: name each plan once")
+    if base is not None and len(files) > 1:
+        raise ExtranetError("--base: is the earlier version of one plan; check each plan by itself")
     signer = read_private_key(sign) if sign else None
     verifier = read_public_key(key) if key else None
     seen = read_used(used) if used else []
@@ -56,7 +62,7 @@ def check(
     findings: dict[Path, tuple[Finding, ...]] = {}
     for file in files:
         with progress.step(f"checking {file}"):
-            report = check_plan_file(file, divisions=divisions)
+            report = check_plan_file(file, divisions=divisions, base=base)
             if verifier is not None:
                 signed = verify_report(report, verifier, signature_of(file))
                 report = replace(report, checks=(*report.checks, signed))
@@ -125,11 +131,15 @@ def review(
 
     try:
         plan = load_plan(file)
+        found = lint(plan, production=production, used=seen)
     except ExtranetError:
         if report.ok:
             raise
         return ()
-    found = lint(plan, production=production, used=seen)
+    except Exception:  # what is damaged may break the review anywhere; the checks have named it
+        if report.ok:
+            raise
+        return ()
     if used is not None:
         with used.open(encoding="utf-8", errors="replace") as lines:
             found += lint_text(lines, str(used))
@@ -147,6 +157,8 @@ def show(report: Report, findings: tuple[Finding, ...]) -> None:
     screen.print(f"[bold]{escape(report.file)}[/]: {verdict}; {counted(report.counts.get('rows', 0), 'row')}; "
                  f"digest {report.sha256[:16]}")  # fmt: skip
     show_checks(list(report.checks))
+    for line in report.advice:
+        screen.print(f"  advice {line}", markup=False)
     for finding in findings:
         screen.print(f"  {finding}", markup=False)
 

@@ -85,6 +85,7 @@ def export(
     A file or folder appears whole or not at all. Nothing to export is an error, not an empty file.
     """
     from addressing.exports import ExportOptions
+    from addressing.guard import refuse_plan
     from addressing.hierarchyfile import load_plan
     from addressing.model import AddressPlan
     from addressing.planfile import plan_path, read_plan
@@ -104,8 +105,10 @@ def export(
         kind = "a folder" if not chosen.extension else "a file"
         what = "--json reports what was written" if as_json else f"--format {chosen.name} makes {kind}"
         raise ExtranetError(f"{what}; name it with --out")
-    if out is not None and to_file and chosen.extension:
-        check_writable(out, make_folders=True)
+    if out is not None and to_file:
+        refuse_plan(out, [plan or plan_path(county), county])
+        if chosen.extension:
+            check_writable(out, make_folders=True)
     found = load_plan(plan) if plan else read_plan(plan_path(county))
     place = _load_inventory(county) if isinstance(found, AddressPlan) else None
     home = (domain or (place.policy.dns_domain if place else "example")).rstrip(".")

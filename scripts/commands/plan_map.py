@@ -46,12 +46,14 @@ def map_(
     """
     from rich.markup import escape
 
+    from addressing.guard import refuse_plan
     from addressing.hierarchyfile import load_plan
     from addressing.planfile import plan_path
     from addressing.planmap import draw_map, keep_under
     from inventory.errors import ExtranetError
     from inventory.files import check_writable, write_whole
 
+    refuse_plan(out, [plan or plan_path(county), county])
     if out.suffix.lower() not in {".html", ".htm"}:
         raise ExtranetError(f"--out {out}: expected a name ending in .html, for a browser to open; name one")
     check_writable(out, make_folders=True)

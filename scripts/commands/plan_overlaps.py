@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from addressing.overlaps import Cluster, Overlaps, PairCounts
     from addressing.prefixtables import Claim
     from addressing.resolution import Resolution, Resolutions
+    from inventory.errors import Problem
 
 Language = Literal["en", "zh"]
-_MATRIX_SHOWN, _ROWS_SHOWN, _CONFLICTS_SHOWN = 12, 6, 10
+_MATRIX_SHOWN, _ROWS_SHOWN, _CONFLICTS_SHOWN, _PROBLEMS_SHOWN = 12, 6, 10, 50
 _KINDS: dict[Language, tuple[str, str, str]] = {
     "en": ("exact", "contained", "partial"),
     "zh": ("完全相同", "包含", "部分重叠"),
@@ -155,13 +156,13 @@ def overlaps(
 
 
 def _check_out(out: Path, read: Iterable[Path]) -> None:
+    from addressing.guard import refuse_plan
     from inventory.errors import ExtranetError
     from inventory.files import check_writable
 
     if out.suffix.lower() not in {".xlsx", ".csv"}:
         raise ExtranetError(f"--out {out}: expected a name ending in .xlsx or .csv; choose one")
-    if out.resolve() in {p.resolve() for p in read}:
-        raise ExtranetError(f"--out {out}: is one of the files to read; choose another name")
+    refuse_plan(out, read)
     check_writable(out, make_folders=True)
 
 
@@ -170,7 +171,7 @@ def _find(files: tuple[Path, ...], vrfs: Path | None, costs: Path | None) -> _Fi
     from addressing.overlaps import find_clusters
     from addressing.prefixtables import read_prefix_tables
     from addressing.resolution import CostModel, read_costs, resolve_clusters, talking_pairs
-    from inventory.errors import InputProblemsError, Problem
+    from inventory.errors import InputProblemsError
 
     problems: list[Problem] = []
     claims: tuple[Claim, ...] = ()
@@ -189,8 +190,7 @@ def _find(files: tuple[Path, ...], vrfs: Path | None, costs: Path | None) -> _Fi
         model = read_costs(costs) if costs else model
     except InputProblemsError as error:
         problems += error.problems
-    if problems:
-        raise InputProblemsError(problems)
+    _stop(problems)
     _check_names(claims, model, costs)
     known = named if named is not None else vrfs_of_claims(claims)
     leaks = find_leak_conflicts(claims, known) if known else None
@@ -213,7 +213,6 @@ def _vrfs(path: Path) -> tuple[Vrf, ...]:
 def _check_names(claims: Sequence[Claim], model: Any, costs: Path | None) -> None:
     """Refuse departments that no prefix list names: a misspelt pair that must talk would be kept apart in silence."""
     from addressing.prefixtables import problem
-    from inventory.errors import InputProblemsError
 
     there = {c.department for c in claims}
     todo = f"write it as the prefix lists do: {', '.join(sorted(there)[:20])}"
@@ -232,6 +231,19 @@ def _check_names(claims: Sequence[Claim], model: Any, costs: Path | None) -> Non
         problem(c.file, c.row, f"department {name!r} is in no prefix list", todo, sheet=c.sheet, column="talks_to")
         for name, c in missing.items()
     ]
+    _stop(problems)
+
+
+def _stop(problems: Sequence[Problem]) -> None:
+    """Refuse what has problems: the first are named, the others counted."""
+    from inventory.errors import InputProblemsError, Problem
+
+    more = len(problems) - _PROBLEMS_SHOWN
+    if more > 0:
+        last = problems[_PROBLEMS_SHOWN]
+        what, todo = f"{counted(more, 'more problem')} from here on, not listed", "correct these first"
+        rest = Problem(file=last.file, sheet=last.sheet, row=last.row, column=None, what=what, todo=todo)
+        problems = [*problems[:_PROBLEMS_SHOWN], rest]
     if problems:
         raise InputProblemsError(problems)
 

@@ -239,3 +239,41 @@ def test_keys_that_cannot_be_used(county: Path, tmp_path: Path) -> None:
         assert words in err
         assert len(err.splitlines()) == 1
     assert not county.with_name("addresses.json.signature.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        ('"version": 1', '"version": 1e999'),
+        ('"width": 8', '"width": 1000'),
+        ('"width": 8', '"width": -1'),
+        ('"length": 32', '"length": 200'),
+        ('"pools"', '"none"'),
+        ('"counts"', '"x": ' + "[" * 100_000 + "]" * 100_000 + ', "counts"'),
+    ],
+)
+def test_a_damaged_certificate_is_never_unexpected(hierarchy: Path, found: str, put: str) -> None:
+    """Numbers and nesting that cannot be are failed checks or bad input, told in words."""
+    certificate = certificate_path(hierarchy)
+    text = certificate.read_text("utf-8")
+    assert found in text
+    certificate.write_text(text.replace(found, put), "utf-8")
+    code, _, err = call(hierarchy)
+    assert code in {1, 2}
+    assert "unexpected" not in err
+
+
+def test_base(hierarchy: Path, tmp_path: Path) -> None:
+    """--base is for one plan, and what it finds fails the plan."""
+    old = tmp_path / "old" / "plan.csv"
+    old.parent.mkdir()
+    for path in (hierarchy, certificate_path(hierarchy)):
+        (old.parent / path.name).write_bytes(path.read_bytes())
+    code, out, _ = call(hierarchy, "--base", old)
+    assert code == 1
+    assert "FAIL carried on" in out
+    assert call(hierarchy, old, "--base", old)[0] == 2
+    certificate_path(hierarchy).write_text(
+        certificate_path(hierarchy).read_text("utf-8").replace('"version": 1', '"version": 2'), "utf-8"
+    )
+    assert "advice version 2 was not held against its base" in call(hierarchy)[1]
