@@ -8,7 +8,7 @@ names that are merely similar, become questions; what is below a question waits.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -431,6 +431,9 @@ class Tracer:
 
     def _match_codes(self, pairs: _Pairs) -> None:
         """Settle those that kept code and parent but bear another name, where nobody else may be meant."""
+        begun: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for row in pairs.open_news(self.heirs):
+            begun[self._wide_of_new(row), place_of(self.new.names[row])[:2]].append(row)
         for old in pairs.open_olds(self.went):
             row = self.new.row_of.get(self.before.codes[old], -1)
             if row not in pairs.news or self.heirs[row] != _OPEN:
@@ -444,7 +447,15 @@ class Tracer:
                 continue
             if any(self._rivals(pairs, old, row, own)):
                 continue
+            if own < HALF and self._begins_elsewhere(old, row, begun):
+                continue
             self._join(old, row, "" if own >= HALF else "same code and parent; the name is another altogether")
+
+    def _begins_elsewhere(self, old: int, row: int, begun: Mapping[tuple[int, str], list[int]]) -> bool:
+        """Tell whether someone new in the area bears a name that begins like the old one: who took the code may be new."""
+        start = place_of(self.before.names[old])[:2]
+        near = (other for wide in self._wide_of_old(old) for other in begun.get((wide, start), ()))
+        return any(other != row and self.heirs[other] == _OPEN for other in near)
 
     def _rivals(self, pairs: _Pairs, old: int, row: int, own: float) -> Iterator[int]:
         """Yield who else may be what bears a code: at least as like by name, and like enough."""

@@ -366,3 +366,17 @@ def test_bad_input(tmp_path: Path, arguments: tuple[object, ...], words: str) ->
     done = run("plan", "addresses", *arguments, "--out", tmp_path / "plan.csv", code=2)
     assert words in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_code_reused(tmp_path: Path) -> None:
+    """A village with another's code and an unlike name is asked about when one named like the old turns up in the area."""
+    first = tmp_path / "one.csv"
+    rows = plan_of(first)
+    village = next(row for row in rows if row["name"] == "鸦岭村村民委员会")
+    renamed = [line.replace("鸦岭村村民委员会", "全新村村民委员会") for line in county_lines()]
+    update = ("plan", "update", "--plan", first, "--out", tmp_path / "two.csv", "--divisions")
+    elsewhere = table(tmp_path / "a.tsv", [*renamed, "410329110299\t5\t410329110000\t鸦岭新村村民委员会"])
+    assert village["code"] in run(*update, elsewhere, code=3).stdout
+    run(*update, table(tmp_path / "b.tsv", renamed))  # nobody else: the village has another name
+    kept = next(row for row in rows_of(tmp_path / "two.csv") if row["code"] == village["code"])
+    assert (kept["id"], kept["prefix"]) == (village["id"], village["prefix"])
