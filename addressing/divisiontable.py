@@ -293,7 +293,7 @@ def _header_row(rows: Sequence[tuple[int, list[str]]]) -> int | None:
 def _guess_columns(rows: Sequence[tuple[int, list[str]]]) -> dict[str, int]:
     """Tell columns of a table without a header by what they hold; what cannot be told is left out."""
     sample = [cells for _, cells in rows[:2000]]
-    width = max(map(len, sample))
+    width = max(map(len, sample), default=0)
     columns = [
         [unicodedata.normalize("NFKC", c[i]).strip() if i < len(c) else "" for c in sample] for i in range(width)
     ]
