@@ -82,6 +82,17 @@ class AccessMissingError(ExtranetError):
         )
 
 
+def _say_first(error: ValidationError) -> str:
+    """Say the first thing that is wrong: which key, and what is wrong with it."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if not key:
+        own = first.get("ctx", {}).get("error")
+        return str(own) if own else "expected `key: value` lines, found something else"
+    found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    return f"{key}: {first['msg'].lower()}{found}"
+
+
 def read_access(county_dir: Path) -> Access:
     """Read the lab's access file when a lab is up, else the real network's; AccessMissingError without either."""
     for name in (LAB_FILE, FIELD_FILE):
@@ -94,8 +105,7 @@ def read_access(county_dir: Path) -> Access:
             except (OSError, UnicodeDecodeError, YamlProblemError) as error:
                 raise AccessFileError(path, f"cannot be read ({error})") from error
             except ValidationError as error:
-                first = error.errors()[0]
-                raise AccessFileError(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+                raise AccessFileError(path, _say_first(error)) from error
             place = "lab" if name == LAB_FILE else "field"
             if access.target != place:
                 # Its place decides: a file copied from a lab must not pass the real network off as one, nor the reverse.

@@ -38,6 +38,8 @@ def check_writable(path: Path, *, make_folders: bool = False) -> None:
             folder = folder.parent
         if not folder.exists():
             raise WriteError(path, f"no folder {folder}", "make it, or name another")
+        if not folder.is_dir():
+            raise WriteError(path, f"{folder} is no folder", "name another")
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -84,6 +84,7 @@ class TableSource(Model):
     file: str
     sheet: str | None
     header: tuple[str, ...]
+    header_row: int
     rows: tuple[tuple[int, tuple[str, ...]], ...]
 
 
@@ -220,10 +221,10 @@ def read_address(text: str) -> Any:
 def read_date(text: str) -> date:
     """Read a date: 2027-10-31, 2027/10/31 or 2027年10月31日."""
     value = re.sub(r"[/年月.]", "-", plain(text)).rstrip("日").split(" ")[0]
-    parts = value.split("-")
     try:
-        return date(int(parts[0]), int(parts[1]), int(parts[2]))
-    except (ValueError, IndexError) as error:
+        year, month, day = map(int, value.split("-"))
+        return date(year, month, day)
+    except ValueError as error:
         raise CellError(f"expected a date such as 2027-10-31, found {text!r}", "correct the date") from error
 
 
@@ -307,7 +308,8 @@ def _load_csv(path: Path, name: str) -> TableSource:
         raise TableError(path.name, what, "check quotes and commas", row=reader.line_num) from error
     if not rows:
         raise TableError(path.name, "expected a header row, found an empty file", "add it")
-    return TableSource(file=path.name, sheet=None, header=rows[0][1], rows=tuple(rows[1:]))
+    number, header = rows[0]
+    return TableSource(file=path.name, sheet=None, header=header, header_row=number, rows=tuple(rows[1:]))
 
 
 def _too_long() -> tuple[str, str]:
@@ -355,7 +357,8 @@ def _load_sheet(book: Path, name: str) -> TableSource | None:
         workbook.close()
     if not rows:
         raise TableError(book.name, "expected a header row, found an empty sheet", "add it", sheet=name)
-    return TableSource(file=book.name, sheet=name, header=rows[0][1], rows=tuple(rows[1:]))
+    number, header = rows[0]
+    return TableSource(file=book.name, sheet=name, header=header, header_row=number, rows=tuple(rows[1:]))
 
 
 def _cell_text(value: object) -> str:
@@ -417,7 +420,6 @@ def _match_header(source: TableSource, wanted: list[Column], problems: list[Prob
     names = {c.name: c.name for c in wanted} | {c.chinese: c.name for c in wanted}
     place: dict[str, int] = {}
     bad = False
-    header_row = 1
     for index, raw in enumerate(source.header):
         key = plain(raw).lower()
         if not key:
@@ -431,7 +433,7 @@ def _match_header(source: TableSource, wanted: list[Column], problems: list[Prob
                 Problem(
                     file=source.file,
                     sheet=source.sheet,
-                    row=header_row,
+                    row=source.header_row,
                     column=None,
                     what=what,
                     todo=f"the columns are: {known}",
@@ -446,7 +448,7 @@ def _match_header(source: TableSource, wanted: list[Column], problems: list[Prob
                 Problem(
                     file=source.file,
                     sheet=source.sheet,
-                    row=header_row,
+                    row=source.header_row,
                     column=column.name,
                     what=f"expected a column {column.name!r} ({column.chinese}), found none",
                     todo="add the column",

@@ -33,3 +33,21 @@ def test_lab_wins_while_it_is_up(tmp_path: Path) -> None:
     (tmp_path / ".lab").mkdir()
     (tmp_path / ".lab" / "access.yaml").write_text(TEXT.format(target="lab", more=""), "utf-8")
     assert read_access(tmp_path).target == "lab"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "access.yaml: expected `key: value` lines, found something else; correct it"),
+        ("target: field", "access.yaml: name: field required; correct it"),
+        (TEXT.format(target="field", more="port: many"), "access.yaml: port: input should be a valid integer"),
+        (TEXT.format(target="field", more="towns: 3"), "access.yaml: towns is for labs only: a real county is always"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(tmp_path: Path, text: str, said: str) -> None:
+    """One line: the file, the key, what is wrong with it and what was found."""
+    (tmp_path / "access.yaml").write_text(text, "utf-8")
+    with pytest.raises(AccessFileError) as caught:
+        read_access(tmp_path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from inventory import tables
@@ -383,6 +388,11 @@ def test_unreadable_table_is_not_held_against_others(folder: Path) -> None:
     """A mistyped header gives problems in its own file only."""
     edit(folder, "stations.csv", lambda t: t.replace("windows", "windowz", 1))
     assert {line.split(":")[0] for line in problems(folder)} == {"stations.csv"}
+    for name in ("sites", "services"):
+        edit(folder, f"{name}.csv", lambda t: t.replace("id,", "idd,", 1))
+    assert all("column" in line for line in problems(folder))
+    for name in ("sites", "services"):
+        edit(folder, f"{name}.csv", lambda t: t.replace("idd,", "id,", 1))
     (folder / "sites.csv").unlink()
     assert {line.split(":")[0].split(" ")[0] for line in problems(folder)} == {"sites.csv", "stations.csv"}
 
@@ -415,3 +425,64 @@ def test_second_line_of_a_network_at_a_site_is_a_problem(folder: Path) -> None:
     row = "fin-l-two,finance-man,chengguan,fin-chengguan,wan9,lan9,fin-hub,chengguan9,x,20,1,,10.20.77.0/24,10.20.251.0/30,\n"
     edit(folder, "circuits.csv", lambda t: t + row)
     assert any("has a line at chengguan already" in line for line in problems(folder))
+
+
+def test_classified_network_without_a_readable_name_is_still_refused(folder: Path) -> None:
+    """A bad identifier or an empty name in a classified row is a problem like any other."""
+    edit(folder, "networks.csv", lambda t: t.replace("sealed-net,某涉密专网", "封 存,"))
+    found = problems(folder)
+    assert [line.partition(":")[0] for line in found] == ["networks.csv", "networks.csv"]
+    assert "expected an identifier" in found[0]
+    assert "found an empty cell" in found[1]
+
+
+def test_a_bad_identifier_does_not_hide_other_rows(folder: Path) -> None:
+    """Near matches are looked for among the names that could be read."""
+    edit(folder, "networks.csv", lambda t: t.replace("real-estate", "real estate"))
+    found = problems(folder)
+    assert any("expected an identifier" in line for line in found)
+    assert any("'real-estate', which is no network" in line for line in found)
+
+
+def test_the_header_has_its_own_row(folder: Path) -> None:
+    """Where comments come first, a mistyped header is looked for where it is."""
+    edit(folder, "servers.csv", lambda t: "# one\n# two\n" + t.replace("host", "hoast", 1))
+    assert {line.partition(" ")[0] for line in problems(folder)} == {"servers.csv:3", "servers.csv:3:"}
+
+
+def test_a_folder_that_is_closed_is_said_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that this user may not enter is one line, not an unexpected error."""
+
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    [line] = problems(folder)
+    assert "may not look into this folder" in line
+
+
+TABLES = {name: list(csv.reader((SAMPLE / f"{name}.csv").read_text("utf-8-sig").splitlines())) for name in COLUMNS}
+JUNK = ("", "坏 id!", "yes", "-1", "1.2E+11", "10.0.0.0/33", "x" * 50, "extranet", "core1", "public;;shared", "ipv5")
+CELLS = st.tuples(
+    st.sampled_from(sorted(TABLES)), st.floats(0, 1, exclude_max=True), st.integers(0, 30), st.sampled_from(JUNK)
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(CELLS, min_size=1, max_size=8))
+def test_whatever_stands_in_the_cells_the_answer_is_a_county_or_problems(
+    damage: list[tuple[str, float, int, str]],
+) -> None:
+    """No content of any cells, headers among them, makes the reader fail in another way."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("county.yaml", "policy.yaml"):
+            shutil.copy(SAMPLE / name, folder)
+        found = {name: [list(row) for row in rows] for name, rows in TABLES.items()}
+        for name, place, column, text in damage:
+            row = found[name][int(place * len(found[name]))]
+            row[column % len(row)] = text
+        for name, rows in found.items():
+            with Path(folder, f"{name}.csv").open("w", encoding="utf-8", newline="") as out:
+                csv.writer(out).writerows(rows)
+        with contextlib.suppress(InputProblemsError):
+            assert load_county(Path(folder)).sites
