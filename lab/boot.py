@@ -27,17 +27,17 @@ from inventory.reader import restrict_to_towns
 from inventory.topology import build_topology
 from inventory.wording import counted
 from lab import kernel, limits, wiring
-from lab.errors import LabBootError, LabUpError, MachineError
+from lab.errors import LabBootError, LabUpError, MachineError, NoSuchLabError
 from lab.keys import Authority, KeyPair, make_ssh_key
 from lab.layout import NODE_PATH, SWITCH, File, Layout, Node, make_layout
-from lab.nodes import Newborn, await_birth, bear, write_node_files
+from lab.nodes import NODE_UMASK, Newborn, await_birth, bear, write_node_files
 from lab.state import (
     LAB_FOLDER,
     Cable,
     LabState,
     NodeState,
     Timing,
-    find_id,
+    id_in_name,
     is_alive,
     lab_id,
     lab_lock,
@@ -45,7 +45,7 @@ from lab.state import (
     replace_file,
     write_state,
 )
-from lab.sweep import Removed, marked_processes, sweep
+from lab.sweep import Removed, marked_processes, running_labs, sweep
 
 _STARTING_AT_ONCE = 4
 """Nodes started at a time, for each processor."""
@@ -85,11 +85,12 @@ def up(
     county_dir = county_dir.resolve()
     identity = lab_id(county_dir)
     tell = on_progress or (lambda _: None)
-    with _terminable(), _space_guard(identity), lab_lock(identity) as folder:
+    with _terminable(), _space_guard(identity), _ordinary_umask(), lab_lock(identity) as folder:
         if not again:
             _refuse_second(county_dir)
-        sweep(identity)
-        _remove_access(county_dir)
+        with _undisturbed():
+            sweep(identity)
+            _remove_access(county_dir)
         boot = _Boot(county, plan, county_dir, towns, tell=tell, folder=folder)
         try:
             return boot.run()
@@ -104,13 +105,34 @@ def up(
 
 
 def down(county_dir_or_name: Path | str) -> Removed:
-    """Take a lab down, named by its county folder or its own name; also what a killed `up` left. Never fails twice."""
-    identity = find_id(county_dir_or_name)
-    folder = Path(county_dir_or_name)
-    with lab_lock(identity) as runtime:
+    """Take a lab down, also what a killed `up` left: that of a county's folder (a Path), or by its name or id (a str).
+
+    Raises:
+        NoSuchLabError: nothing on this machine goes by that name. A folder without a lab is no error.
+    """
+    kernel.check_root()
+    if isinstance(county_dir_or_name, str):
+        removed = _take_down(_find_named(county_dir_or_name))
+        if not removed.anything:
+            raise NoSuchLabError(county_dir_or_name, running_labs())
+        return removed
+    return _take_down(lab_id(county_dir_or_name), county_dir_or_name)
+
+
+def _find_named(name: str) -> str:
+    """Return the id of the lab of that name; an earlier lab of the same folder had another one."""
+    identity, running = id_in_name(name), running_labs()
+    if identity is None or (name not in {identity, *running} and any(n.endswith(f"-{identity}") for n in running)):
+        raise NoSuchLabError(name, running)
+    return identity
+
+
+def _take_down(identity: str, folder: Path | None = None) -> Removed:
+    with _space_guard(identity), lab_lock(identity) as runtime:
         with contextlib.suppress(OSError, ValueError):
             folder = Path(LabState.model_validate_json((runtime / "state.json").read_bytes()).county_dir)
-        _remove_access(folder)
+        if folder is not None:
+            _remove_access(folder)
         with _undisturbed():
             return sweep(identity)
 
@@ -126,7 +148,8 @@ def _refuse_second(county_dir: Path) -> None:
 
 def _remove_access(county_dir: Path) -> None:
     """Remove the county folder's `.lab`, the access file first: whoever reads it then knows that no lab is up."""
-    (county_dir / LAB_FILE).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        (county_dir / LAB_FILE).unlink()
     shutil.rmtree(county_dir / LAB_FOLDER, ignore_errors=True)
 
 
@@ -160,6 +183,16 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _ordinary_umask() -> Iterator[None]:
+    """Let daemons that are not root read their nodes' files, whatever the operator's own umask keeps from others."""
+    before = os.umask(NODE_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
 def _space_guard(identity: str) -> Iterator[None]:
     """Turn a full or unusable disk into one line that says which folder and what to do."""
     try:
@@ -173,7 +206,7 @@ def _space_guard(identity: str) -> Iterator[None]:
                 f"no space left for {place}", "free some, or set EXTRANET_LAB_DIR to a folder with room (about 100 MiB)"
             ) from error
         raise MachineError(
-            f"{place}: {error.strerror}", "make it usable, or set EXTRANET_LAB_DIR to another folder"
+            f"{place}: {error.strerror or error}", "make it usable, or set EXTRANET_LAB_DIR to another folder"
         ) from error
 
 
@@ -353,7 +386,7 @@ def _shared_files(layout: Layout) -> dict[str, File]:
     hosts = ["127.0.0.1 localhost", "::1 localhost"]
     hosts += [f"{node.address} {node.name}" for node in layout.nodes.values() if node.kind in {"router", "station"}]
     accounts = []
-    for line in Path("/etc/passwd").read_text("utf-8").splitlines():
+    for line in Path("/etc/passwd").read_text("utf-8", "replace").splitlines():
         fields = line.split(":")
         if fields[0] == "root":
             fields[5:7] = ["/root", "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"]

@@ -141,10 +141,15 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=SEARCH_PATH)
 
 
-def check_machine() -> None:
-    """Refuse with one line when this machine lacks what every lab needs."""
+def check_root() -> None:
+    """Refuse with one line who is not root."""
     if os.geteuid() != 0:
         raise MachineError("the lab makes namespaces and links, which only root may", "run this command as root")
+
+
+def check_machine() -> None:
+    """Refuse with one line when this machine lacks what every lab needs."""
+    check_root()
     missing = {package for tool, package in TOOLS.items() if find_tool(tool) is None}
     missing |= {"frr"} if not all((DAEMON_DIR / d).exists() for d in ("zebra", "staticd", "bgpd")) else set()
     missing |= {"libnginx-mod-stream"} if not STREAM_MODULE.exists() else set()

@@ -28,6 +28,7 @@ INIT = "/etc/extranet/init"
 START = "/etc/extranet/start"
 SHELL = "/bin/sh"
 NETNS_DIR = "/run/netns"
+NODE_UMASK = 0o022
 _OWN_FOLDERS = ("etc", "var", "root")
 _ORDERS_FD, _REPORT_FD = 3, 4
 _FIRST_OTHER_FD, _LAST_FD = 5, 65536
@@ -133,13 +134,10 @@ def write_node_files(node: Node, home: Path) -> None:
         if path.parent not in made:
             path.parent.mkdir(parents=True, exist_ok=True)
             made.add(path.parent)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file.mode)
-        try:
-            os.write(fd, file.text.encode()) if file.text else None
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file.mode), "wb") as out:
             if file.owner == "frr" and frr is not None:
-                os.fchown(fd, frr.pw_uid, frr.pw_gid)
-        finally:
-            os.close(fd)
+                os.fchown(out.fileno(), frr.pw_uid, frr.pw_gid)
+            out.write(file.text.encode())
 
 
 def _start_text(node: Node) -> str:
@@ -304,6 +302,7 @@ def exec_in(
     return subprocess.run(
         [*prefix, "--", *command],
         env=_environment(),
+        umask=NODE_UMASK,
         stdout=pipe,
         stderr=pipe,
         text=True,

@@ -23,7 +23,7 @@ from inventory.errors import ExtranetError, UnknownNameError
 from inventory.model import Model, SiteClass
 from inventory.reader import load_county, restrict_to_towns
 from inventory.wording import first_towns
-from lab.errors import LabBusyError, LabDownError, NotInLabError
+from lab.errors import LabBusyError, LabDownError, MachineError, NotInLabError
 from lab.kernel import KernelFacts
 
 MARKER = "extranet-lab"
@@ -122,7 +122,7 @@ def base_dir() -> Path:
 def default_base() -> Path:
     """Return the machine's folder for labs: on a tmpfs where there is one, else in /run."""
     kinds = {}
-    for line in Path("/proc/mounts").read_text("utf-8").splitlines():
+    for line in Path("/proc/mounts").read_text("utf-8", "replace").splitlines():
         _, target, kind, *_ = line.split()
         kinds[target] = kind
     for place in ("/run", "/dev/shm"):  # noqa: S108 - a root-owned folder inside, of mode 0700
@@ -143,11 +143,16 @@ def runtime_dir(identity: str) -> Path:
 
 def find_id(county_dir_or_name: Path | str) -> str:
     """Return the lab's id from a county folder, a lab's name (`county-id`) or an id."""
+    named = None
     if isinstance(county_dir_or_name, str) and not Path(county_dir_or_name).is_dir():
-        match = re.search(rf"(?:^|-)([0-9a-f]{{{_ID_LENGTH}}})$", county_dir_or_name)
-        if match:
-            return match[1]
-    return lab_id(Path(county_dir_or_name))
+        named = id_in_name(county_dir_or_name)
+    return named or lab_id(Path(county_dir_or_name))
+
+
+def id_in_name(name: str) -> str | None:
+    """Return the id at the end of a lab's name; None where no lab could have that name."""
+    match = re.search(rf"(?:^|-)([0-9a-f]{{{_ID_LENGTH}}})$", name)
+    return match[1] if match else None
 
 
 def read_state(county_dir: Path | str) -> LabState:
@@ -157,6 +162,8 @@ def read_state(county_dir: Path | str) -> LabState:
         state = LabState.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         raise LabDownError(_shown(county_dir)) from None
+    except PermissionError:
+        raise MachineError(f"{path}: only root may read it", "run this command as root") from None
     if not any(is_alive(node.pid, node.born) for node in state.nodes):
         raise LabDownError(_shown(county_dir))
     return state
@@ -200,9 +207,9 @@ def lab_lock(identity: str) -> Iterator[Path]:
     """Hold the lab's runtime folder for one command; LabBusyError when another has it. Removed when left empty."""
     folder = runtime_dir(identity)
     while True:
-        for place in (folder.parent, folder):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            folder.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue

@@ -80,7 +80,7 @@ def _processes() -> dict[int, list[tuple[int, str]]]:
         if entry.isdigit():
             with contextlib.suppress(OSError):
                 space = os.stat(f"/proc/{entry}/ns/pid").st_ino  # noqa: PTH116 - /proc links, thousands
-                name = Path(f"/proc/{entry}/comm").read_text("utf-8").strip()
+                name = Path(f"/proc/{entry}/comm").read_text("utf-8", "replace").strip()
                 out.setdefault(space, []).append((int(entry), name))
     return out
 
@@ -88,8 +88,8 @@ def _processes() -> dict[int, list[tuple[int, str]]]:
 def _look_at(node: NodeState, running: dict[int, list[tuple[int, str]]], *, stopped: bool) -> NodeStatus:
     found: list[tuple[int, str]] = []
     alive = is_alive(node.pid, node.born)
-    if alive:
-        found = running.get(os.stat(f"/proc/{node.pid}/ns/pid").st_ino, [])  # noqa: PTH116 - as above
+    with contextlib.suppress(OSError):  # it may end meanwhile
+        found = running.get(os.stat(f"/proc/{node.pid}/ns/pid").st_ino, []) if alive else []  # noqa: PTH116 - as above
     names = {name for _, name in found}
     wanted = (*node.daemons, *(("sshd",) if node.kind in {"router", "station"} else ()))
     missing = tuple(d for d in wanted if d not in names)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import time
@@ -156,6 +157,20 @@ def test_a_full_disk_is_said_so(county_copy: Path) -> None:
     assert "no space left" in done.stderr
     assert len([line for line in done.stderr.splitlines() if "no space" in line]) == 1
     assert traces(county_copy) == []
+
+
+def test_an_operators_umask_is_not_the_routers(county_copy: Path) -> None:
+    """A shell that keeps new files from others makes a lab as whole as any, also when a stopped node is started."""
+    before = os.umask(0o077)
+    try:
+        done = run_lab(county_copy, "up", "--towns", "1")
+        assert done.returncode == 0, done.stderr
+        for verb in ("stop", "start"):
+            done = run_lab(county_copy, "fault", verb, "chengguan-r1")
+            assert done.returncode == 0, done.stderr
+        assert run_lab(county_copy, "status").returncode == 0
+    finally:
+        os.umask(before)
 
 
 def test_clashing_addresses_are_refused(county_copy: Path) -> None:

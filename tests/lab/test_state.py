@@ -10,6 +10,7 @@ import pytest
 
 from inventory.errors import UnknownNameError
 from inventory.reader import load_county, restrict_to_towns
+from lab.boot import down
 from lab.errors import LabBusyError, LabDownError, MachineError, NotInLabError
 from lab.faults import find_cables
 from lab.kernel import KernelFacts, check_machine
@@ -78,6 +79,8 @@ def test_only_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(MachineError, match="only root may; run this command as root"):
         check_machine()
+    with pytest.raises(MachineError, match="only root may; run this command as root"):
+        down("yichuan-000000")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("lab.kernel.find_tool", lambda name: None if name == "unbound" else f"/usr/sbin/{name}")
     with pytest.raises(MachineError, match=r"programs are missing \(.*unbound.*\); run scripts/setup"):
