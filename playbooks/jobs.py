@@ -295,12 +295,11 @@ def _unit_outcome(report: UnitReport, *, check: bool) -> Outcome:
     verdict, ended = report.verdict, report.ended
     changed = bool(ended and ended.ok and ended.changed)
     if not verdict.allowed:
-        count = f"{len(verdict.reasons)} reason{'s' if len(verdict.reasons) != 1 else ''}"
         return Outcome(
             name=report.unit,
             exit_code=REFUSED,
             changed=changed,
-            summary=f"refused by the gate {verdict.gate}, {count}; stays {report.state}",
+            summary=f"refused by the gate {verdict.gate}, {counted(len(verdict.reasons), 'reason')}; stays {report.state}",
             reasons=tuple(map(str, verdict.reasons)),
             diff=diff,
         )

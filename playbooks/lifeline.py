@@ -8,6 +8,7 @@ interrupt like any other: unconfirmed changes go back and the ledger hears of it
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -52,8 +53,9 @@ def interruptible() -> Iterator[None]:
 
     handlers = {signal.SIGTERM: interrupt, signal.SIGINT: interrupt, signal.SIGUSR1: orphaned}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    end_with_parent(signal.SIGUSR1)
+    worker_of = multiprocessing.parent_process()  # Ansible forks its workers by multiprocessing
     try:
+        end_with_parent(signal.SIGUSR1, worker_of.pid if worker_of else None)
         yield
     finally:
         for number, handler in before.items():

@@ -99,28 +99,15 @@ def run_playbook(
             )
         except Exception as error:
             # Seen upstream after a run that had ended well (ansible-runner 1343): so nothing is known.
-            what = f"ansible-runner stopped ({type(error).__name__}) - the outcome is not known"
+            seen.wait_for_way_back(county)
+            what = f"ansible-runner stopped ({type(error).__name__}: {error}) - the outcome is not known"
             raise InterruptedRunError(f"{what}; run 'extranet verify', then the same command again") from error
-    if seen.started and not seen.ended:
-        _wait_for_way_back(county)
+    seen.wait_for_way_back(county)
     if done.status == "canceled":
         raise InterruptedRunError(
             "interrupted - unconfirmed changes go back, at the latest by the devices' own timers; the same command resumes"
         )
     return seen.finish(name, status=str(done.status), rc=UNKNOWN if done.rc is None else int(done.rc), check=check)
-
-
-def _wait_for_way_back(county: Path) -> None:
-    """Wait until the interrupted job, a process of its own, has brought its changes back and let go of the county."""
-    from migration.ledger import LOCK_FILE, CampaignBusyError, campaign_lock
-
-    ends = time.monotonic() + WAY_BACK_S
-    while (county / LOCK_FILE).exists() and time.monotonic() < ends:
-        try:
-            with campaign_lock(county, "playbook, interrupted"):
-                return
-        except CampaignBusyError:
-            time.sleep(0.2)
 
 
 @dataclass
@@ -160,6 +147,18 @@ class _Seen:
         elif failed and data.get("task_action") != "extranet_outcome":
             self.codes.append(BAD_INPUT)
             self.errors.append(f"{data.get('host', '?')}: {result.get('msg', '')}")
+
+    def wait_for_way_back(self, county: Path) -> None:
+        """Wait until an interrupted job, a process of its own, has brought its changes back and let go of the county."""
+        from migration.ledger import LOCK_FILE, CampaignBusyError, campaign_lock
+
+        ends = time.monotonic() + WAY_BACK_S
+        while self.started and not self.ended and (county / LOCK_FILE).exists() and time.monotonic() < ends:
+            try:
+                with campaign_lock(county, "playbook, interrupted"):
+                    return
+            except CampaignBusyError:
+                time.sleep(0.2)
 
     def finish(self, name: str, *, status: str, rc: int, check: bool) -> PlaybookRun:
         """Judge the run: what it said, and what its process said; of the two the worse."""
@@ -207,19 +206,21 @@ def _private_folder() -> Iterator[Path]:
     It is wiped at the end by us, and by a small process outside our session if we are killed before.
     """
     private = Path(tempfile.mkdtemp(prefix="extranet-runner-"))
-    wiper = subprocess.Popen(
-        ["sh", "-c", _WIPE, "sh", str(private)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-    )
     try:
-        yield private
+        wiper = subprocess.Popen(
+            ["sh", "-c", _WIPE, "sh", str(private)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+        try:
+            yield private
+        finally:
+            wiper.communicate()
     finally:
         shutil.rmtree(private, ignore_errors=True)
-        wiper.communicate()
 
 
 @contextmanager

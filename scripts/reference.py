@@ -10,8 +10,9 @@ import typer
 from typer.main import get_command
 
 from inventory.access import Access
+from inventory.columns import COLUMNS
 from inventory.model import Model, Policy
-from inventory.reader import COLUMNS, Header
+from inventory.reader import Header
 from nornir_tasks.intent import PLATFORMS
 from scripts.main import app
 

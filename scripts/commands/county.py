@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,9 @@ def init(
         for name in names:
             shutil.copyfile(SAMPLE / name, folder / name)
     except OSError as error:
+        for name in names:  # half a county would keep the next attempt out
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
         raise WriteError(folder, error) from error
     if as_json:
         print_json({"folder": str(folder), "files": names})

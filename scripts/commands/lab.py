@@ -156,12 +156,7 @@ def down(
     """Take the lab down and leave nothing behind; also after a kill. Exit 2 when no lab goes by a name given."""
     from lab import boot
 
-    removed = boot.down(name or county)
-    if name is not None and not removed.anything:
-        from lab.errors import NoSuchLabError
-        from lab.sweep import running_labs
-
-        raise NoSuchLabError(name, running_labs())
+    removed = boot.down(county if name is None else name)
     if as_json:
         print_json(removed.model_dump(mode="json"))
     elif removed.anything:

@@ -53,7 +53,7 @@ def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
 def show(
     county: CountyDir = HERE,
     unit: Annotated[str | None, typer.Option(help="Only this unit's events.")] = None,
-    last: Annotated[int, typer.Option(help="How many, newest last.")] = 30,
+    last: Annotated[int, typer.Option(min=1, help="How many, newest last.")] = 30,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -64,6 +64,9 @@ def show(
     if as_json:
         print_json([e.model_dump(mode="json") for e in events])
         return
+    if not events:
+        of = f" of {unit}" if unit else ""
+        console().print(f"no event{of}; 'extranet status' lists the units", markup=False)
     for event in events:
         body = event.body
         what = body.get("state") or body.get("step") or body.get("gate") or ""

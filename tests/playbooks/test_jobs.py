@@ -83,7 +83,7 @@ def test_a_job_that_did_nothing_has_failed() -> None:
 def test_a_router_shares_the_end_of_its_domain(ending: str, code: int) -> None:
     """What goes back together is reported together; a router's own reasons come first."""
     reasons = [] if ending == "done" else [*(f"check {n}" for n in range(9)), "core2: refused a line"]
-    ended = Ended("cores", ending, changed=["core1"], reasons=reasons)  # type: ignore[arg-type]
+    ended = Ended("cores", ending, changed=["core1"], reasons=reasons)  # type: ignore[arg-type]  # a parameter, so any text
     changed, same = _router_outcome("core1", ended), _router_outcome("core2", ended)
     assert (changed.exit_code, same.exit_code) == (code, code)
     assert changed.changed is (ending == "done")

@@ -221,3 +221,29 @@ def wait_until(holds: Any, seconds: float = 15) -> None:
     while not holds():
         assert time.monotonic() < ends
         time.sleep(0.05)
+
+
+WORKER = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
+from playbooks.lifeline import interruptible
+def work():
+    while os.getppid() == multiprocessing.parent_process().pid:
+        time.sleep(0.01)
+    try:
+        with interruptible():
+            Path(sys.argv[1]).write_text("began")
+    except KeyboardInterrupt:
+        Path(sys.argv[1]).write_text("not begun")
+multiprocessing.get_context("fork").Process(target=work).start()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_job_whose_parent_died_before_is_not_begun(tmp_path: Path) -> None:
+    """Who is orphaned before it could ask to be told of that is interrupted all the same."""
+    mark = tmp_path / "mark"
+    done = subprocess.run([sys.executable, "-c", WORKER, str(mark)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: mark.exists() and mark.read_text())
+    assert mark.read_text() == "not begun"

@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 from inventory.errors import UnknownNameError
-from lab import sweep
 from migration import provision
 from migration.campaign import Campaign
 from migration.clock import SystemClock
@@ -190,11 +189,15 @@ def test_version_is_the_projects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_lab_by_a_name_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lab down --name` of a lab that is not there is exit 2 and names those that run; without a name it is no mistake."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("EXTRANET_LAB_DIR", str(tmp_path / "labs"))
-    monkeypatch.setattr(sweep, "running_labs", lambda: ("yichuan-1a2b3c",))
-    code, out, err = call("lab", "down", "--name", "yichuan-000000", "--county", str(tmp_path))
-    assert (code, out) == (2, "")
-    assert err == "lab 'yichuan-000000': no such lab on this machine, nothing was taken down; running: yichuan-1a2b3c\n"
+    monkeypatch.setattr("lab.boot.running_labs", lambda: ("yichuan-445566-1a2b3c",))
+    # One that is not there, an earlier one of the same folder, no lab's name, a folder, and nothing at all.
+    for name in ("yichuan-445566-000000", "yichuan-112233-1a2b3c", "yichuan", str(tmp_path), ""):
+        code, out, err = call("lab", "down", "--name", name, "--county", str(tmp_path))
+        assert (code, out) == (2, "")
+        assert err.startswith(f"lab {name!r}: no such lab on this machine, nothing was taken down; running: yichuan-4")
+        assert err.count("\n") == 1
     code, out, err = call("lab", "down", "--county", str(tmp_path))
     assert (code, err) == (0, "")
     assert "nothing to do" in out
@@ -436,11 +439,41 @@ def test_ledger_verify_finds_a_changed_byte(county: Path) -> None:
     assert "2" in out
 
 
+def test_ledger_shows_the_newest_or_says_there_is_none(county: Path) -> None:
+    """`--last N` is at least one event; a unit nothing happened to is said so, and is an empty list for machines."""
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
+        for number in range(3):
+            ledger.append("note", f"note/{number}", {"reason": f"nothing happened {number}"})
+    code, out, _ = call("ledger", "show", "--last", "1", "--county", str(county))
+    assert (code, out.count("\n")) == (0, 1)
+    assert "nothing happened 2" in out
+    assert call("ledger", "show", "--last", "0", "--county", str(county))[0] == 2
+    code, out, _ = call("ledger", "show", "--unit", "finance-man@nowhere", "--county", str(county))
+    assert (code, out) == (0, "no event of finance-man@nowhere; 'extranet status' lists the units\n")
+    assert call("ledger", "show", "--unit", "finance-man@nowhere", "--json", "--county", str(county))[1] == "[]\n"
+
+
 def test_init_does_not_overwrite(county: Path) -> None:
     """A folder that holds files is left alone."""
     (county / "sites.csv").write_text("mine", "utf-8")
     assert call("init", str(county))[0] == 2
     assert (county / "sites.csv").read_text("utf-8") == "mine"
+
+
+def test_init_that_failed_can_be_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills half-way leaves nothing that would keep the next attempt out."""
+    copy = shutil.copyfile
+
+    def fill_up(source: Path, target: Path) -> None:
+        copy(source, target)
+        if target.name == "policy.yaml":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", fill_up)
+    code, _, err = call("init", str(tmp_path / "new"))
+    assert (code, err.count("\n")) == (2, 1)
+    monkeypatch.undo()
+    assert call("init", str(tmp_path / "new"))[0] == 0
 
 
 def test_unwritable_output_is_one_line(county: Path) -> None:
