@@ -659,7 +659,7 @@ class _CountyReading:
     def _path(self, record: Record, owner: str) -> tuple[Step, ...]:
         """Return the places: county, town, village. The inventory knows them best, else the plan's own chain."""
         if self.county is not None:
-            return self._places(owner)
+            return self._places(self.county, owner)
         steps, at = list[Step](), self.plan.by_id.get(record.id)
         while at is not None:
             if at.kind in {"town", "site"}:
@@ -671,9 +671,7 @@ class _CountyReading:
             at = self.plan.by_id.get(at.parent)
         return (Step("county", self.plan.county, "", self.plan.pool), *reversed(steps))
 
-    def _places(self, owner: str) -> tuple[Step, ...]:
-        county = self.county
-        assert county is not None  # noqa: S101 - only called with one
+    def _places(self, county: County, owner: str) -> tuple[Step, ...]:
         top = Step("county", county.name, county.division_code, self.plan.pool)
         device, circuit = county.device_by_id.get(owner), county.circuit_by_id.get(owner)
         at = device.site if device else circuit.site if circuit else owner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -138,11 +138,17 @@ def lay_out_shape(shape: Shape, policy: PlanPolicy) -> tuple[Layout, Budget]:
     return layout, _make_budget(case, widths, alternatives=tuple(_neighbours(case)))
 
 
-def _make_layout(case: _Case, widths: Sequence[int]) -> Layout:
-    fields = []
+def _lay_widths(case: _Case, widths: Iterable[int]) -> Iterator[tuple[Demand, int, int]]:
+    """Yield each field with its width, and with the length that its prefixes then have."""
     length = case.pool_length
     for demand, width in zip(case.demands, widths, strict=True):
         length += width
+        yield demand, width, length
+
+
+def _make_layout(case: _Case, widths: Sequence[int]) -> Layout:
+    fields = []
+    for demand, width, length in _lay_widths(case, widths):
         wanted = demand.field
         fields.append(
             LaidField(
@@ -172,12 +178,8 @@ def _make_budget(
     alternatives: tuple[Alternative, ...] = (),
 ) -> Budget:
     policy, shape = case.policy, case.shape
-    rows = []
-    length = case.pool_length
-    if shape.root_level:
-        rows.append(_root_row(case))
-    for demand, width in zip(case.demands, widths, strict=True):
-        length += width
+    rows = [_root_row(case)] if shape.root_level else []
+    for demand, width, length in _lay_widths(case, widths):
         rows.append(_make_row(case, demand, width, length, forced=bool(problems)))
     return Budget(
         pools=tuple(map(str, policy.pools)),
@@ -268,11 +270,10 @@ def _problems(case: _Case) -> Iterator[Remark]:
     longest = case.longest_pool()
     if longest is not None and longest >= case.pool_length:
         return
-    total, length = 0, case.pool_length
-    for at, (demand, width) in enumerate(zip(case.demands, _least_widths(case), strict=True)):
-        total, length = total + width, length + width
+    for at, (demand, _, length) in enumerate(_lay_widths(case, _least_widths(case))):
         if length > demand.limit:
-            name, have = demand.field.title, demand.limit - case.pool_length
+            name = demand.field.title
+            total, have = length - case.pool_length, demand.limit - case.pool_length
             kept = case.binding.get(at)
             en = f"{name} prefixes would be /{length}, expected /{demand.limit} at most"
             zh = f"{level_zh(name)}前缀将为 /{length}, 最长只许 /{demand.limit}"

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from socket import AF_INET6, inet_ntop, inet_pton
@@ -66,7 +67,7 @@ class _Layout:
     root_level: int
 
 
-class _LayoutFault(Exception):  # noqa: N818 - never leaves this module
+class _LayoutError(Exception):
     """The layout contradicts itself."""
 
 
@@ -105,8 +106,10 @@ def _check_plan_file(
             raise CheckInputError(path, "is a county's plan, which has no base", "leave the base away")
         return check_county(path, content)
     head, table = _read_hierarchy(path, content)
+    digest = hashlib.sha256(content).hexdigest()
+    del content  # a country's plan is 50 MB
     before = _read_base(base) if base is not None else None
-    return _check_hierarchy(path, content, certificate, head, table, listed, before)
+    return _check_hierarchy(path, digest, head, table, certificate=certificate, listed=listed, base=before)
 
 
 def _read_hierarchy(path: Path, content: bytes) -> tuple[dict[str, Any], Table]:
@@ -148,17 +151,16 @@ def _version_of(described: dict[str, Any]) -> int:
     return found if isinstance(found, int) and found > 0 else 0
 
 
-def _check_hierarchy(  # noqa: PLR0917 - what was read, in the order it was
+def _check_hierarchy(
     path: Path,
-    content: bytes,
-    certificate: dict[str, Any] | None,
+    digest: str,
     head: dict[str, Any],
     table: Table,
+    *,
+    certificate: dict[str, Any] | None,
     listed: Listed | None,
     base: _Base | None,
 ) -> Report:
-    digest = hashlib.sha256(content).hexdigest()
-    del content
     checks: list[Check] = []
     certificate_digest = ""
     if certificate is None:
@@ -248,9 +250,9 @@ def _read_layout(described: dict[str, Any]) -> tuple[_Layout | None, Check]:
     try:
         layout = _parse_layout(described.get("layout"))
         faults = list(_find_layout_faults(layout, described.get("policy")))
-    except (_LayoutFault, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (_LayoutError, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         said = str(error)[:120]
-        detail = said if isinstance(error, _LayoutFault) else f"cannot be read ({type(error).__name__}: {said})"
+        detail = said if isinstance(error, _LayoutError) else f"cannot be read ({type(error).__name__}: {said})"
         return None, Check("layout", ok=False, detail=detail)
     shape = ", ".join(f"{f.name} {f.width} bits /{f.length}" for f in layout.fields)
     return layout, verdict("layout", faults, f"{len(layout.pools)} x /{layout.pool_length}: {shape}")
@@ -258,17 +260,17 @@ def _read_layout(described: dict[str, Any]) -> tuple[_Layout | None, Check]:
 
 def _parse_layout(data: Any) -> _Layout:
     if not isinstance(data, dict):
-        raise _LayoutFault("there is none: prefixes cannot be derived")
+        raise _LayoutError("there is none: prefixes cannot be derived")
     pools, lengths = [], set()
     for text in data["pools"]:
         address, _, length = str(text).partition("/")
         value = int.from_bytes(inet_pton(AF_INET6, address), "big")
         if not 0 <= int(length) <= _LONGEST or value & ((1 << (128 - int(length))) - 1):
-            raise _LayoutFault(f"pool {text}: host bits set, or longer than /64")
+            raise _LayoutError(f"pool {text}: host bits set, or longer than /64")
         pools.append(value >> 64)
         lengths.add(int(length))
     if len(lengths) != 1:
-        raise _LayoutFault(f"pools of {len(lengths)} lengths - expected one")
+        raise _LayoutError(f"pools of {len(lengths)} lengths - expected one")
     fields = tuple(
         _Field(
             _whole(f, "level", _LONGEST),
@@ -284,10 +286,10 @@ def _parse_layout(data: Any) -> _Layout:
 
 
 def _whole(data: Any, key: str, most: int) -> int:
-    """Return a whole number of a layout; _LayoutFault when it is none, or none that numbers of 64 bits can be of."""
+    """Return a whole number of a layout; _LayoutError when it is none, or none that numbers of 64 bits can be of."""
     value = data[key]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise _LayoutFault(f"{key} {str(value)[:40]} - expected a whole number of 0 to {most}")
+        raise _LayoutError(f"{key} {str(value)[:40]} - expected a whole number of 0 to {most}")
     return value
 
 
@@ -479,11 +481,17 @@ class _Derivation:
             for held, pools in ((self.home[rows] >= 0, 1), (self.home[rows] == -1, 1 if number else len(layout.pools))):
                 room = min(pools << field.width, (1 << _LONGEST) - 1)
                 high = rows[held & (table.slots[rows] >= np.uint64(room))]
-                yield from self._name(high, lambda r, f=field: f"slot {table.slots[r]} - {f.name} has {f.width} bits")  # type: ignore[misc]
+                yield from self._name(high, partial(self._say_beyond, field))
             within = table.slots[rows] & np.uint64((1 << field.width) - 1)
             kept = rows[np.isin(within, np.array(field.reserved, dtype=np.uint64))]
-            yield from self._name(kept, lambda r, f=field: f"slot {table.slots[r]} of {f.name} is reserved")  # type: ignore[misc]
+            yield from self._name(kept, partial(self._say_reserved, field))
         yield from self._slots_given_twice()
+
+    def _say_beyond(self, field: _Field, row: int) -> str:
+        return f"slot {self.table.slots[row]} - {field.name} has {field.width} bits"
+
+    def _say_reserved(self, field: _Field, row: int) -> str:
+        return f"slot {self.table.slots[row]} of {field.name} is reserved"
 
     def _slots_given_twice(self) -> Iterator[str]:
         table = self.table

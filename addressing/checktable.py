@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import islice, repeat
 from pathlib import Path
 from socket import AF_INET6, inet_ntop, inet_pton
-from typing import Any, BinaryIO, NamedTuple, TextIO, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 
 import numpy as np
 import zstandard
@@ -35,6 +35,8 @@ _JSON_CHUNK = 1 << 22
 _MOST_DIGITS = 18
 _MOST_UNPACKED, _MOST_MEMORY, _LONGEST_LINE = 1 << 28, 1 << 28, 1 << 16
 """A list of divisions has at most so many bytes unpacked, needs so many for it, and has so many characters a line."""
+_ZST_PIECE = 1 << 10
+"""Bytes unpacked at once: a kilobyte becomes 32 MiB at most, so that a bomb is noticed in time."""
 _MOST_ROWS = 4_000_000
 _NATIONAL, _SHORTER = 12, frozenset({2, 4, 6, 9})
 """Digits of a national code, and how many are left when its zeros are not written."""
@@ -279,7 +281,8 @@ def _canonical_widths(packed: bytes) -> list[int]:
         now = written | (groups[:, group] > 0)
         width += np.where(now, digits[:, group] + written, 0)
         written = now
-    return np.where(groups[:, 4:].any(axis=1), -1, width).tolist()  # type: ignore[no-any-return]
+    widths: list[int] = np.where(groups[:, 4:].any(axis=1), -1, width).tolist()
+    return widths
 
 
 class _Trial(_Lines):
@@ -463,10 +466,17 @@ def _has_utf16_mark(path: Path) -> bool:
     return mark in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
 
 
+class _Source(Protocol):
+    """What is read and closed: a file, or what unpacks one and closes it with itself."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class _Bounded(io.RawIOBase):
     """A stream that comes in pieces, and ends in an error when it is larger than any list of divisions."""
 
-    def __init__(self, path: Path, source: BinaryIO, pieces: Iterator[bytes]) -> None:
+    def __init__(self, path: Path, source: _Source, pieces: Iterator[bytes]) -> None:
         self._path, self._source, self._pieces = path, source, pieces
         self._rest, self._size = b"", 0
 
@@ -489,7 +499,7 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _unpack_xz(source: BinaryIO) -> Iterator[bytes]:
+def _unpack_xz(source: _Source) -> Iterator[bytes]:
     """Unpack piece by piece, with a bound on memory too, which the standard library's file lacks."""
     data = source.read(_LONGEST_LINE)
     while data:
@@ -508,21 +518,31 @@ def _unpack_xz(source: BinaryIO) -> Iterator[bytes]:
             data = more.lstrip(b"\0")
 
 
+def _unpack_zst(source: _Source) -> Iterator[bytes]:
+    """Unpack piece by piece; the library's own file takes one that was cut short for a whole one."""
+    data = source.read(_ZST_PIECE)
+    while data:
+        frame = zstandard.ZstdDecompressor(max_window_size=_MOST_MEMORY >> 1).decompressobj()
+        while not frame.eof:
+            if not data:
+                raise EOFError("it ends before its end mark")
+            piece = frame.decompress(data)
+            yield from (piece[at : at + _LONGEST_LINE] for at in range(0, len(piece), _LONGEST_LINE))
+            data = frame.unused_data or source.read(_ZST_PIECE)
+
+
+def _read_pieces(source: _Source) -> Iterator[bytes]:
+    return iter(lambda: source.read(_LONGEST_LINE), b"")
+
+
 def _open(path: Path) -> BinaryIO:
     if path.exists() and not path.is_file():
         raise CheckInputError(path, "not a regular file", "name a list of divisions")
     if path.suffix == ".xlsx":
         raise CheckInputError(path, "a workbook is not read by the checker", "save the sheet as CSV in UTF-8")
-    if path.suffix == ".gz":
-        source = cast("BinaryIO", gzip.open(path))  # noqa: SIM115 - closed with what is made of it
-    elif path.suffix == ".zst":
-        dctx = zstandard.ZstdDecompressor(max_window_size=_MOST_MEMORY >> 1)
-        source = cast("BinaryIO", zstandard.open(path, "rb", dctx=dctx))
-    else:
-        source = path.open("rb")
-    whole = iter(lambda: source.read(_LONGEST_LINE), b"")
-    pieces = _unpack_xz(source) if path.suffix == ".xz" else whole
-    return io.BufferedReader(_Bounded(path, source, pieces))
+    source: _Source = gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
+    unpack = {".xz": _unpack_xz, ".zst": _unpack_zst}.get(path.suffix, _read_pieces)
+    return io.BufferedReader(_Bounded(path, source, unpack(source)))
 
 
 def _read_lines(path: Path, text: TextIO) -> Iterator[str]:

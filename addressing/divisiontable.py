@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from addressing.divisions import NATIONAL, Divisions
-from addressing.packed import MAX_BYTES, FileProblems, refuse
+from addressing.packed import FileProblems, refuse
+from addressing.workbooks import BROKEN, cell_text, open_workbook, say_break
 from inventory.wording import counted
 
 MAX_ROWS = 5_000_000
@@ -216,11 +217,9 @@ class _Raw(NamedTuple):
 
 def text_rows(file: str, text: str) -> tuple[str | None, list[tuple[int, list[str]]]]:
     """Return (no sheet, rows with their line numbers) of a table of text."""
-    lines = [line for line in islice(text.split("\n"), 50) if line.strip() and not line.startswith("#")]
-    if not lines:
-        raise refuse(file, "expected a table of divisions, found no row", "export it again")
+    lines = list(islice((line for line in text.split("\n") if line.strip() and not line.startswith("#")), 50))
     known = [line for line in lines if {"code", "name"} <= _match_header(line.split(_find_delimiter(line))).keys()]
-    delimiter = _find_delimiter(known[0] if known else lines[0])
+    delimiter = _find_delimiter((known or lines or [""])[0])
     rows: list[tuple[int, list[str]]] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     row = 1
@@ -236,53 +235,33 @@ def text_rows(file: str, text: str) -> tuple[str | None, list[tuple[int, list[st
             row = reader.line_num + 1
     except csv.Error as error:
         raise refuse(file, f"not a table ({error})", "correct the quotes in this row", row) from error
+    if not rows:
+        raise refuse(file, "expected a table of divisions, found no row", "export it again")
     return None, rows
 
 
 def book_rows(file: str, data: bytes) -> tuple[str | None, list[tuple[int, list[str]]]]:
     """Return (sheet, rows) of a workbook's first sheet that has a header, else of its first that holds anything."""
-    from zipfile import BadZipFile, ZipFile, ZipInfo
-
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    def size(entry: ZipInfo) -> int:
-        return entry.file_size
-
-    broken = (BadZipFile, InvalidFileException, OSError, KeyError, ValueError, SyntaxError, AttributeError, EOFError)
     sheets: dict[str, list[tuple[int, list[str]]]] = {}
     try:
-        with ZipFile(io.BytesIO(data)) as archive:
-            total = sum(map(size, archive.infolist()))
-        if total > 8 * MAX_BYTES:
-            raise refuse(file, f"unpacks to {total >> 20} MiB", "no list of divisions is that large; check it")
-        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        for sheet in book.worksheets:
-            rows = sheets[sheet.title] = []
-            for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-                texts = [_cell_text(c) for c in cells]
-                if any(texts):
-                    rows.append((number, texts))
-                if number > MAX_ROWS:
-                    raise refuse(file, f"more than {counted(MAX_ROWS, 'row')}", "no list is that long", number)
-            if _header_row(rows) is not None:
-                break
-        book.close()
-    except broken as error:
-        raise refuse(file, f"not a readable workbook ({error})", "save it as .xlsx again") from error
+        with open_workbook(data) as book:
+            for sheet in book.worksheets:
+                rows = sheets[sheet.title] = []
+                for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+                    texts = [cell_text(c).strip() for c in cells]
+                    if any(texts):
+                        rows.append((number, texts))
+                    if number > MAX_ROWS:
+                        raise refuse(file, f"more than {counted(MAX_ROWS, 'row')}", "no list is that long", number)
+                if _header_row(rows) is not None:
+                    break
+    except BROKEN as error:
+        raise refuse(file, f"not a readable workbook ({say_break(error)})", "save it as .xlsx again") from error
     filled = {title: rows for title, rows in sheets.items() if rows}
     if not filled:
         raise refuse(file, "expected a table of divisions, found an empty workbook", "export it again")
     best = next((t for t, rows in filled.items() if _header_row(rows) is not None), next(iter(filled)))
     return best, filled[best]
-
-
-def _cell_text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value).strip()
 
 
 def _header_row(rows: Sequence[tuple[int, list[str]]]) -> int | None:
@@ -293,7 +272,7 @@ def _header_row(rows: Sequence[tuple[int, list[str]]]) -> int | None:
 def _guess_columns(rows: Sequence[tuple[int, list[str]]]) -> dict[str, int]:
     """Tell columns of a table without a header by what they hold; what cannot be told is left out."""
     sample = [cells for _, cells in rows[:2000]]
-    width = max(map(len, sample), default=0)
+    width = max(map(len, sample))
     columns = [
         [unicodedata.normalize("NFKC", c[i]).strip() if i < len(c) else "" for c in sample] for i in range(width)
     ]
@@ -365,7 +344,7 @@ def _parse_codes(cells: Iterable[tuple[int, str]], column: str, problems: FilePr
         quoted = re.fullmatch(r'="?(\d+)"?', text)
         text = quoted.group(1) if quoted else text.strip("'’‘`").strip()
         text = re.sub(r"\.0*$", "", text)
-        number = re.fullmatch(r"(\d)(?:\.(\d+))?[eE]\+?(\d+)", text)
+        number = re.fullmatch(r"(\d)(?:\.(\d+))?[eE]\+?(\d{1,3})", text)
         if number and len(number[2] or "") == int(number[3]):  # every digit is there
             text = number[1] + (number[2] or "")
         elif number:

@@ -84,8 +84,8 @@ class Tracer:
         parents = np.where(before.parents > 0, before.row_of_id[before.parents], -1) if len(before) else before.parents
         self.old_parents: list[int] = parents.tolist()
         self.new_parents: list[int] = new.parents.tolist()
-        self._old_below = _Below(np.where(before.states == ACTIVE, parents, -2))
-        self._new_below = _Below(new.parents.astype(np.int64))
+        self.old_below = _Below(np.where(before.states == ACTIVE, parents, -2))
+        self.new_below = _Below(new.parents.astype(np.int64))
         self._dormant: dict[str, list[int]] = defaultdict(list)
         for row in np.flatnonzero(before.states != ACTIVE).tolist():
             self._dormant[before.codes[row]].append(row)
@@ -343,22 +343,22 @@ class Tracer:
         return len(mine & theirs), len(mine), len(theirs)
 
     def _old_places(self, old: int) -> set[str]:
-        return {place_of(self.before.names[c]) for c in self._old_below[old]}
+        return {place_of(self.before.names[c]) for c in self.old_below[old]}
 
     def _new_places(self, row: int) -> set[str]:
-        return {place_of(self.new.names[c]) for c in self._new_below[row]}
+        return {place_of(self.new.names[c]) for c in self.new_below[row]}
 
     def _contradicts(self, old: int, row: int) -> bool:
         """Tell whether the children say that these two cannot be one: many on both sides, none in common."""
-        if not self._old_below[old] or not self._new_below[row]:
+        if not self.old_below[old] or not self.new_below[row]:
             return False
         shared, mine, theirs = self._shared_children(old, row)
         return not shared and min(mine, theirs) >= FEW
 
     def _match_children(self, pairs: _Pairs) -> None:
         """Join those most of whose children have the same names, wherever they are."""
-        olds = [o for o in pairs.open_olds(self.went) if self._old_below[o]]
-        shared = self._count_shared(olds, [n for n in pairs.open_news(self.heirs) if self._new_below[n]])
+        olds = [o for o in pairs.open_olds(self.went) if self.old_below[o]]
+        shared = self._count_shared(olds, [n for n in pairs.open_news(self.heirs) if self.new_below[n]])
         by_new: dict[int, Counter[int]] = defaultdict(Counter)
         for old, counts in shared.items():
             for row, number in counts.items():
@@ -393,7 +393,8 @@ class Tracer:
         above = self.old_parents[parent] if parent >= 0 else -1
         return [-1] if above < 0 else self._successors(above)
 
-    def _wide_of_new(self, row: int) -> int:
+    def wide_of_new(self, row: int) -> int:
+        """Return the new row of a new row's parent's parent; -1 for none."""
         parent = self.new_parents[row]
         return self.new_parents[parent] if parent >= 0 else -1
 
@@ -401,7 +402,7 @@ class Tracer:
         """Return by open old row the open new rows of the same place in the same wider area."""
         where: dict[tuple[int, str], list[int]] = defaultdict(list)
         for row in pairs.open_news(self.heirs):
-            where[self._wide_of_new(row), place_of(self.new.names[row])].append(row)
+            where[self.wide_of_new(row), place_of(self.new.names[row])].append(row)
         out = {}
         for old in pairs.open_olds(self.went):
             place = place_of(self.before.names[old])
@@ -433,7 +434,7 @@ class Tracer:
         """Settle those that kept code and parent but bear another name, where nobody else may be meant."""
         begun: dict[tuple[int, str], list[int]] = defaultdict(list)
         for row in pairs.open_news(self.heirs):
-            begun[self._wide_of_new(row), place_of(self.new.names[row])[:2]].append(row)
+            begun[self.wide_of_new(row), place_of(self.new.names[row])[:2]].append(row)
         for old in pairs.open_olds(self.went):
             row = self.new.row_of.get(self.before.codes[old], -1)
             if row not in pairs.news or self.heirs[row] != _OPEN:
@@ -497,8 +498,8 @@ class Tracer:
     def _ask_about(self, pairs: _Pairs) -> None:
         namesakes = self._namesakes(pairs)
         below = self._count_shared(
-            [o for o in pairs.open_olds(self.went) if self._old_below[o]],
-            [n for n in pairs.open_news(self.heirs) if self._new_below[n]],
+            [o for o in pairs.open_olds(self.went) if self.old_below[o]],
+            [n for n in pairs.open_news(self.heirs) if self.new_below[n]],
         )
         for old in pairs.open_olds(self.went):
             found: dict[int, tuple[float, str]] = {}
@@ -557,8 +558,8 @@ class Tracer:
     # Where the children of what is settled are to be looked for.
 
     def _find_successors(self, active: Sequence[int], rows: Sequence[int]) -> None:
-        gone = [o for o in active if self.went[o] == _GONE and o not in self.merged and self._old_below[o]]
-        fresh = [n for n in rows if self.heirs[n] == _GONE and self._new_below[n]]
+        gone = [o for o in active if self.went[o] == _GONE and o not in self.merged and self.old_below[o]]
+        fresh = [n for n in rows if self.heirs[n] == _GONE and self.new_below[n]]
         if not gone and not fresh:
             return
         wides = {old: set(self._looked_for_under(old)) for old in gone}
@@ -566,7 +567,7 @@ class Tracer:
         where = self._open_children_by_place(sorted(holders)) if gone else {}
         for old, wide in wides.items():
             takers: Counter[int] = Counter()
-            children = self._old_below[old]
+            children = self.old_below[old]
             for child in children:
                 if self.went[child] >= 0:
                     takers[self.new_parents[self.went[child]]] += 1
@@ -582,7 +583,7 @@ class Tracer:
     def _open_children_by_place(self, rows: Sequence[int]) -> dict[str, list[int]]:
         where: dict[str, list[int]] = defaultdict(list)
         for row in rows:
-            for child in self._new_below[row]:
+            for child in self.new_below[row]:
                 if self.heirs[child] == _OPEN:
                     where[place_of(self.new.names[child])].append(row)
         return where
@@ -595,13 +596,13 @@ class Tracer:
         lost: dict[tuple[int, str], list[int]] = defaultdict(list)
         for area in sorted(areas):
             heir = self.heirs[area] if area >= 0 else _GONE
-            for holder in [heir, *self._old_below[heir]] if heir >= 0 else []:
-                for child in self._old_below[holder]:
+            for holder in [heir, *self.old_below[heir]] if heir >= 0 else []:
+                for child in self.old_below[holder]:
                     if self.went[child] == _OPEN:
                         lost[area, place_of(self.before.names[child])].append(holder)
         for row in fresh:
             origins: Counter[int] = Counter()
-            children = self._new_below[row]
+            children = self.new_below[row]
             for child in children:
                 old = self.heirs[child]
                 holders = lost.get((self.new_parents[row], place_of(self.new.names[child])), [])
@@ -623,7 +624,7 @@ class Tracer:
         for old in np.flatnonzero((went == _GONE) & (self.before.states == ACTIVE)).tolist():
             if old in self.merged:
                 continue
-            takers = Counter(self.new_parents[self.went[c]] for c in self._old_below[old] if self.went[c] >= 0)
+            takers = Counter(self.new_parents[self.went[c]] for c in self.old_below[old] if self.went[c] >= 0)
             takers.pop(-1, None)
             if takers:
                 out[old] = sorted(takers, key=lambda q: (-takers[q], self.new.codes[q]))
@@ -657,7 +658,8 @@ class _Below:
         self.ends = np.searchsorted(grouped, np.arange(size), side="right")
 
     def __getitem__(self, row: int) -> list[int]:
-        return self.order[self.starts[row] : self.ends[row]].tolist()  # type: ignore[no-any-return]
+        rows: list[int] = self.order[self.starts[row] : self.ends[row]].tolist()
+        return rows
 
 
 class _Groups:
@@ -733,14 +735,12 @@ class _WideCounts:
         t = self.tracer
         parent = t.old_parents[old]
         above = t.old_parents[parent] if parent >= 0 else -1
-        wide = t._wide_of_new(row)  # noqa: SLF001 - a part of the tracer
+        wide = t.wide_of_new(row)
         place = place_of(t.before.names[old])
         if above not in self.old:
-            below = t._old_below  # noqa: SLF001
-            self.old[above] = self._count(below, above, t.before.names, t.old_parents, t.before.states == ACTIVE)
+            self.old[above] = self._count(t.old_below, above, t.before.names, t.old_parents, t.before.states == ACTIVE)
         if wide not in self.new:
-            below = t._new_below  # noqa: SLF001
-            self.new[wide] = self._count(below, wide, t.new.names, t.new_parents, None)
+            self.new[wide] = self._count(t.new_below, wide, t.new.names, t.new_parents, None)
         return self.old[above][place] == self.new[wide][place] == 1
 
     @staticmethod

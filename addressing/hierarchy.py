@@ -369,10 +369,11 @@ def _settle_states(
     orphaned = np.flatnonzero(np.isin(homes[:active], ids[active:]))
     pending = [(int(homes[r]), int(parents[r] or ids[r])) for r in sorted(orphaned.tolist(), key=lambda r: int(ids[r]))]
     pending += [(home_of[i], holder(i)) for i in sorted(home_of) if holder(i)]
-    for home, by in pending:
+    for lowest, by in pending:
+        home = lowest
         while home in home_of and home not in lives_in:
             lives_in[home] = by
-            home = home_of[home]  # noqa: PLW2901 - upwards
+            home = home_of[home]
     for row, identity in enumerate(ids[active:].tolist(), start=active):
         into = holder(identity) or lives_in.get(identity, 0)
         if into:

@@ -32,10 +32,19 @@ _HALF = 64
 _LOW = (1 << _HALF) - 1
 _ANYCAST_FROM = 0xFFFF_FFFF_FFFF_FF7F
 """RFC 6164 5.2: identifiers from here to the end of a /64 are not for the ends of links."""
+_NAT64 = 0x0064_FF9B << 64
+"""Under NAT64's well-known prefix RFC 5952 allows either notation."""
 _ULA = parse_prefix("fd00::/8")
 _SRV6 = parse_prefix("5f00::/16")
 _ULA_SITE = 48
 _COUNTY_FIELDS = (("plane", "plane", 4), ("town", "town", 8), ("site", "village", 8))
+_USED_TODO = {
+    "outside": "plan it, or find who brought it in",
+    "reserved": "renumber it: nothing stands on a reserved address",
+    "free": "plan it, or renumber it: the next plan may give it to somebody else",
+    "quarantined": "renumber it: its division is gone",
+}
+"""What to do about an address in use, by its state."""
 
 
 class Finding(Model):
@@ -86,10 +95,6 @@ def lint_text(lines: Iterable[str], where: str) -> tuple[Finding, ...]:
         more = f"{len(found) - _SHOWN} more addresses are not written by RFC 5952"
         out.append(Finding(rule="text-rfc5952", severity="advice", where=where, what=more, todo="mend them likewise"))
     return tuple(out)
-
-
-_NAT64 = 0x0064_FF9B << 64
-"""Under NAT64's well-known prefix RFC 5952 allows either notation."""
 
 
 def _find_all(plan: Plan, *, production: bool) -> Iterator[Finding]:
@@ -273,11 +278,13 @@ def _find_fields(plan: HierarchyPlan) -> Iterator[Finding]:
         home = int(homes[worst])
         who = f"{plan.codes[plan.row_of_id[home]]} {plan.names[plan.row_of_id[home]]}" if home else "the pool"
         used, size = int(counts[worst]) + pools * len(field.reserved), pools << field.width
-        yield from _judge_ratio(where, who, used, size, policy.comfortable, policy.ceiling)
+        yield from _judge_ratio(
+            where, who, used=used, size=size, comfortable=policy.comfortable, ceiling=policy.ceiling
+        )
 
 
-def _judge_ratio(  # noqa: PLR0917 - a ratio and its bounds
-    where: str, who: str, used: int, size: int, comfortable: float, ceiling: float
+def _judge_ratio(
+    where: str, who: str, *, used: int, size: int, comfortable: float, ceiling: float
 ) -> Iterator[Finding]:
     ratio = hd_ratio(used, size)
     if ratio <= comfortable:
@@ -425,7 +432,8 @@ def _find_county_fields(plan: AddressPlan) -> Iterator[Finding]:
             spare = 0 if kind == "town" else 1  # slot 0 of planes is the infrastructure's, of sites the town's own
             used = count + spare if kind == "plane" else count
             who = plan.by_id[parent].name if parent in plan.by_id else parent
-            yield from _judge_ratio(f"{name} field", who, used, 1 << width, COMFORTABLE, PAINFUL)
+            where, size = f"{name} field", 1 << width
+            yield from _judge_ratio(where, who, used=used, size=size, comfortable=COMFORTABLE, ceiling=PAINFUL)
 
 
 def _find_used(plan: Plan, used: Iterable[str | Prefix], county: County | None) -> Iterator[Finding]:
@@ -461,14 +469,6 @@ def _find_used(plan: Plan, used: Iterable[str | Prefix], county: County | None) 
             what=f"{shown}{more} {'is' if len(addresses) == 1 else 'are'} used: {what}",
             todo=_USED_TODO[state],
         )
-
-
-_USED_TODO = {
-    "outside": "plan it, or find who brought it in",
-    "reserved": "renumber it: nothing stands on a reserved address",
-    "free": "plan it, or renumber it: the next plan may give it to somebody else",
-    "quarantined": "renumber it: its division is gone",
-}
 
 
 def _read_used(text: str) -> Prefix | None:

@@ -77,8 +77,8 @@ class _Maker:
             records=tuple(self.records[k] for k in sorted(self.records)),
         )
 
-    def _add(  # noqa: PLR0917 - a record's fields, in their order
-        self, record_id: str, kind: Kind, name: str, parent: str, prefix: object, slot: int | None = None
+    def _add(
+        self, record_id: str, kind: Kind, name: str, parent: str, prefix: object, *, slot: int | None = None
     ) -> None:
         old = self.before.get(record_id)
         if old is not None and old.prefix != str(prefix):
@@ -104,7 +104,7 @@ class _Maker:
             planes_of.setdefault(lan.plane, set()).add(lan.site)
         for plane in sorted(self.policy.planes, key=lambda p: p.slot):
             plane_net = child6(pool, PLANE_BITS, plane.slot)
-            self._add(f"plane:{plane.id}", "plane", plane.name, "pool", plane_net, plane.slot)
+            self._add(f"plane:{plane.id}", "plane", plane.name, "pool", plane_net, slot=plane.slot)
             for town_id in [self.county.county_site.id, *(t.id for t in towns)]:
                 self._plan_town(
                     plane.id, plane_net, town_id, town_slots.get(town_id, 0), planes_of.get(plane.id, set())
@@ -124,7 +124,7 @@ class _Maker:
     def _plan_town(self, plane: str, plane_net: IPv6Network, town: str, slot: int, sites_with_lan: set[str]) -> None:
         site = self.county.site_by_id[town]
         town_net = child6(plane_net, TOWN_BITS, slot)
-        self._add(f"town:{town}@{plane}", "town", site.name, f"plane:{plane}", town_net, slot)
+        self._add(f"town:{town}@{plane}", "town", site.name, f"plane:{plane}", town_net, slot=slot)
         villages = sorted(
             (s for s in self.county.children(town) if s.site_class is SiteClass.VILLAGE),
             key=lambda s: (s.division_code, s.id),
@@ -133,10 +133,9 @@ class _Maker:
         for one in [site, *villages]:
             if one.id not in sites_with_lan:
                 continue
-            site_net = child6(town_net, SITE_BITS, slots.get(one.id, 0))
-            self._add(
-                f"site:{one.id}@{plane}", "site", one.name, f"town:{town}@{plane}", site_net, slots.get(one.id, 0)
-            )
+            slot = slots.get(one.id, 0)
+            site_net = child6(town_net, SITE_BITS, slot)
+            self._add(f"site:{one.id}@{plane}", "site", one.name, f"town:{town}@{plane}", site_net, slot=slot)
             lan = IPv6Network((site_net.network_address, 64))
             self._add(f"lan:{one.id}@{plane}", "lan", one.name, f"site:{one.id}@{plane}", lan)
 
@@ -157,9 +156,8 @@ class _Maker:
         slots = self._slots((f"loopback:{d}" for d in routers), {"loopback"}, iter(range(1, LINK_SLOTS)), "pool")
         for identity, slot in slots.items():
             name = self.county.device_by_id[identity.removeprefix("loopback:")].name
-            self._add(
-                identity, "loopback", name, "infra", IPv6Network((int(loopbacks.network_address) + slot, 128)), slot
-            )
+            net = IPv6Network((int(loopbacks.network_address) + slot, 128))
+            self._add(identity, "loopback", name, "infra", net, slot=slot)
         order = iter(range(1, LINK_SLOTS))
         wanted = [f"link:{ln.circuit}@{ln.plane}" for ln in self.topology.links if ln.network == EXTRANET]
         wanted_pins = [f"hairpin:{h.device}@{h.plane}" for h in self.topology.hairpins]
@@ -168,7 +166,7 @@ class _Maker:
         for identity, slot in pins.items():
             kind: Kind = "link" if identity.startswith("link:") else "hairpin"
             net = IPv6Network((int(links.network_address) + 2 * slot, 127))
-            self._add(identity, kind, identity.split(":", 1)[1], "infra", net, slot)
+            self._add(identity, kind, identity.split(":", 1)[1], "infra", net, slot=slot)
 
     def _plan_ipv4(self) -> None:
         public = self.county.plane_of_kind(PlaneKind.PUBLIC).id
@@ -180,9 +178,8 @@ class _Maker:
             (s for s in self.county.sites if s.id not in declared and f"{s.id}/{public}" in lans),
             key=lambda s: (s.division_code, s.id),
         )
-        given = self._given4(
-            "lan4", [f"lan4:{s.id}@{public}" for s in open_sites], self.policy.ipv4_pool, 27, busy, "ipv4_pool"
-        )
+        wanted = [f"lan4:{s.id}@{public}" for s in open_sites]
+        given = self._given4("lan4", wanted, self.policy.ipv4_pool, 27, busy=busy, field="ipv4_pool")
         for site_id, net in declared.items():
             self._add(f"lan4:{site_id}@{public}", "lan4", self.county.site_by_id[site_id].name, "ipv4_pool", net)
         for identity, net in given.items():
@@ -202,12 +199,13 @@ class _Maker:
         wanted = sorted(f"link4:{c.id}" for c in circuits if not c.wan_prefix)
         cores = sorted(d.id for d in self.county.devices if d.role is Role.CORE)
         wanted += [f"hairpin4:{core}@{public}" for core in cores]
-        links = self._given4("link4", wanted, self.policy.ipv4_link_pool, 31, list(fixed.values()), "ipv4_link_pool")
+        busy, pool = list(fixed.values()), self.policy.ipv4_link_pool
+        links = self._given4("link4", wanted, pool, 31, busy=busy, field="ipv4_link_pool")
         for identity, net in {**fixed, **links}.items():
             self._add(identity, "link4", identity.split(":", 1)[1], "ipv4_link_pool", net)
 
-    def _given4(  # noqa: PLR0917 - one row of settings a call
-        self, kind: Kind, wanted: list[str], pool: IPv4Network, length: int, busy: list[IPv4Network], field: str
+    def _given4(
+        self, kind: Kind, wanted: list[str], pool: IPv4Network, length: int, *, busy: list[IPv4Network], field: str
     ) -> dict[str, IPv4Network]:
         """Give each identity an IPv4 prefix of `length`: kept from before, else the first that meets nothing in use."""
         kept = {r.id: IPv4Network(r.prefix) for r in self.before.values() if r.kind == kind}

@@ -13,13 +13,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from addressing.text import BITS, AddressTextError, Prefix, format_address, normalise, parse_prefix
+from addressing.workbooks import BROKEN, cell_text, open_workbook, say_break
 from inventory.errors import InputProblemsError, Problem
 from inventory.files import NOT_REGULAR, is_irregular
 from inventory.tables import MAX_ROWS, SHEET_ROWS, plain
 from inventory.wording import counted
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
 
 HEADER_WITHIN = 20
 """A table's header is looked for in this many rows: offices put titles and remarks above it."""
@@ -323,47 +327,41 @@ def _named(cells: Sequence[str], places: Mapping[str, tuple[int, ...]]) -> dict[
 
 
 def _sheets_of_book(path: Path, kind: TableKind, problems: list[Problem]) -> list[Sheet]:
-    from zipfile import BadZipFile
-
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    broken = (BadZipFile, InvalidFileException, OSError, KeyError, ValueError, SyntaxError, AttributeError)
     if is_irregular(path):
         problems.append(problem(str(path), None, NOT_REGULAR, "name a workbook"))
         return []
-    out: list[Sheet] = []
+    before = len(problems)
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
+        data = path.read_bytes()
+        with open_workbook(data) as book:
+            out = list(_read_book(book, path, kind, problems))
+        if any(_has_gap(s) for s in out):
+            out = _fill_merged(data, out)
     except FileNotFoundError:
         problems.append(problem(str(path), None, "no such file", "correct the name"))
         return []
-    except broken as error:
-        problems.append(problem(str(path), None, f"not a readable workbook ({error})", "save it as .xlsx"))
+    except BROKEN as error:
+        problems.append(problem(str(path), None, f"not a readable workbook ({say_break(error)})", "save it as .xlsx"))
         return []
-    before = len(problems)
-    try:
-        for name in book.sheetnames:
-            sheet = book[name]
-            if not hasattr(sheet, "iter_rows"):
-                continue  # a chart
-            try:
-                found = _sheet_rows(sheet, str(path), name, kind, problems)
-            except broken as error:
-                # Sheets are read lazily, and damaged ones met only here (ElementTree's ParseError is a SyntaxError).
-                what = f"not a readable sheet ({error})"
-                problems.append(problem(str(path), None, what, "save the workbook as .xlsx again", sheet=name))
-                continue
-            if found is not None:
-                out.append(found)
-    finally:
-        book.close()
     if not out and len(problems) == before:
         names = ", ".join(kind.headers)
         problems.append(problem(str(path), None, "no sheet has a header that is known", f"the columns are: {names}"))
-    if any(_has_gap(s) for s in out):
-        out = _fill_merged(path, out)
     return [s._replace(alone=len(out) == 1) for s in out]
+
+
+def _read_book(book: Workbook, path: Path, kind: TableKind, problems: list[Problem]) -> Iterator[Sheet]:
+    for name in book.sheetnames:
+        sheet = book[name]
+        if not hasattr(sheet, "iter_rows"):
+            continue  # a chart
+        try:
+            found = _sheet_rows(sheet, str(path), name, kind, problems)
+        except BROKEN as error:
+            what = f"not a readable sheet ({say_break(error)})"
+            problems.append(problem(str(path), None, what, "save the workbook as .xlsx again", sheet=name))
+            continue
+        if found is not None:
+            yield found
 
 
 def _sheet_rows(sheet: Any, file: str, name: str, kind: TableKind, problems: list[Problem]) -> Sheet | None:
@@ -371,7 +369,7 @@ def _sheet_rows(sheet: Any, file: str, name: str, kind: TableKind, problems: lis
     rows: list[tuple[int, Mapping[str, str]]] = []
     seen = 0
     for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
-        cells = [_cell_text(v) for v in values]
+        cells = [cell_text(v) for v in values]
         if not any(c.strip() for c in cells):
             if number > SHEET_ROWS:
                 break
@@ -389,42 +387,36 @@ def _sheet_rows(sheet: Any, file: str, name: str, kind: TableKind, problems: lis
     return None if places is None else Sheet(file, name, places, tuple(rows), alone=True)
 
 
-def _cell_text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
-
-
 def _has_gap(sheet: Sheet) -> bool:
     return "department" in sheet.places and any(not cells["department"].strip() for _, cells in sheet.rows)
 
 
-def _fill_merged(path: Path, sheets: list[Sheet]) -> list[Sheet]:
+_NOT_SHARED = frozenset({"prefix", "hosts", "rules", "services"})
+"""Columns whose merged cell is not each row's: a block stands once, and a count is that of all its rows together."""
+
+
+def _fill_merged(data: bytes, sheets: list[Sheet]) -> list[Sheet]:
     """Give each row of a merged cell its text: offices merge the department's cells down its rows.
 
     A workbook read row by row does not tell which cells are merged, so it is read again, whole.
     """
-    from openpyxl import load_workbook
+    with open_workbook(data, whole=True) as book:
+        return [_fill_sheet(sheet, book[sheet.sheet or ""]) for sheet in sheets]
 
-    book = load_workbook(path, data_only=True)
-    out = []
-    for sheet in sheets:
-        page = book[sheet.sheet or ""]
-        texts: dict[tuple[int, str], str] = {}
-        for merged in page.merged_cells.ranges:
-            for name, indices in sheet.places.items():
-                if name != "prefix" and any(merged.min_col <= i + 1 <= merged.max_col for i in indices):
-                    text = _cell_text(page.cell(merged.min_row, merged.min_col).value)
-                    texts.update({(row, name): text for row in range(merged.min_row + 1, merged.max_row + 1)})
-        rows = [
-            (number, {name: text or texts.get((number, name), "") for name, text in cells.items()})
-            for number, cells in sheet.rows
-        ]
-        out.append(sheet._replace(rows=tuple(rows)))
-    book.close()
-    return out
+
+def _fill_sheet(sheet: Sheet, page: Any) -> Sheet:
+    texts: dict[tuple[int, str], str] = {}
+    last = sheet.rows[-1][0] if sheet.rows else 0
+    for merged in page.merged_cells.ranges:
+        for name, indices in sheet.places.items():
+            if name not in _NOT_SHARED and any(merged.min_col <= i + 1 <= merged.max_col for i in indices):
+                text = cell_text(page.cell(merged.min_row, merged.min_col).value)
+                texts.update({(row, name): text for row in range(merged.min_row + 1, min(merged.max_row, last) + 1)})
+    rows = [
+        (number, {name: text or texts.get((number, name), "") for name, text in cells.items()})
+        for number, cells in sheet.rows
+    ]
+    return sheet._replace(rows=tuple(rows))
 
 
 def _claims_of(sheets: Sequence[Sheet], path: Path, problems: list[Problem]) -> tuple[list[Claim], bool]:

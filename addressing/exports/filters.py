@@ -185,17 +185,20 @@ def _span(rule: Rule, low: str, high: str) -> str:
     return out + (f" {high} {rule.high}" if rule.high > rule.prefix.length else "")
 
 
+def _prefix_lists(lists: Filters, name: str) -> Iterator[str]:
+    """Yield the prefix lists as FRR and Cisco IOS XE write them alike."""
+    yield "! ipv6 prefix lists: what routes may be"
+    for entry in lists.routes:
+        yield f"! {_comment(entry.about)}"
+        numbers = _numbers(name, entry, _INDEXES, len(entry.rules))
+        for number, rule in zip(numbers, entry.rules, strict=True):
+            yield f"ipv6 prefix-list {entry.name} seq {number} {_word(rule)} {rule.prefix}{_span(rule, 'ge', 'le')}"
+
+
 def write_frr(plan: Plan, options: ExportOptions) -> str:
     """Return FRR's configuration: ipv6 prefix-list and ipv6 access-list."""
     lists = make_filters(plan, options, "frr-filter")
-    out = ["! ipv6 prefix lists: what routes may be"]
-    for entry in lists.routes:
-        out.append(f"! {_comment(entry.about)}")
-        numbers = _numbers("frr-filter", entry, _INDEXES, len(entry.rules))
-        for number, rule in zip(numbers, entry.rules, strict=True):
-            out.append(
-                f"ipv6 prefix-list {entry.name} seq {number} {_word(rule)} {rule.prefix}{_span(rule, 'ge', 'le')}"
-            )
+    out = [*_prefix_lists(lists, "frr-filter")]
     out.append("! ipv6 access lists: what packets' sources may be")
     for entry in lists.packets:
         out.append(f"! {_comment(entry.about)}")
@@ -210,14 +213,7 @@ def write_frr(plan: Plan, options: ExportOptions) -> str:
 def write_cisco(plan: Plan, options: ExportOptions) -> str:
     """Return Cisco IOS XE's configuration: ipv6 prefix-list and ipv6 access-list."""
     lists = make_filters(plan, options, "cisco-filter")
-    out = ["! ipv6 prefix lists: what routes may be"]
-    for entry in lists.routes:
-        out.append(f"! {_comment(entry.about)}")
-        numbers = _numbers("cisco-filter", entry, _INDEXES, len(entry.rules))
-        for number, rule in zip(numbers, entry.rules, strict=True):
-            out.append(
-                f"ipv6 prefix-list {entry.name} seq {number} {_word(rule)} {rule.prefix}{_span(rule, 'ge', 'le')}"
-            )
+    out = [*_prefix_lists(lists, "cisco-filter")]
     for entry in lists.packets:
         out += [f"! {_comment(entry.about)}", f"ipv6 access-list {entry.name}"]
         for number, rule in enumerate(entry.rules, 1):

@@ -62,7 +62,7 @@ CHINESE = {
 }
 """Chinese for kinds, zones and states; what is not in it stays as it is (planes, a planner's own field names)."""
 
-_FORMULA = "=+-@\t\r＝＋－＠"
+FORMULA_STARTS = "=+-@\t\r＝＋－＠"
 """What spreadsheets take for the start of a formula, full-width forms included."""
 _PACKED_LINES = 20_000
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -165,9 +165,9 @@ def guard_column(texts: list[str]) -> list[str]:
     if (
         not any(mark in joined for mark in '",\r')
         and joined.count("\n") == len(texts) - 1
-        and (not joined or joined[0] not in _FORMULA)
+        and (not joined or joined[0] not in FORMULA_STARTS)
         # The single character first: looking for one takes a tenth of looking for two.
-        and not any(mark in joined and "\n" + mark in joined for mark in _FORMULA)
+        and not any(mark in joined and "\n" + mark in joined for mark in FORMULA_STARTS)
     ):
         return texts
     return [csv_cell(text) for text in texts]
@@ -175,7 +175,7 @@ def guard_column(texts: list[str]) -> list[str]:
 
 def csv_cell(text: str) -> str:
     """Return one CSV cell: guarded against formulas, quoted where it must be."""
-    if text and text[0] in _FORMULA:
+    if text and text[0] in FORMULA_STARTS:
         text = f"'{text}"
     if any(mark in text for mark in '",\r\n'):
         doubled = text.replace('"', '""')

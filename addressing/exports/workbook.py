@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from addressing.entries import Plan
 from addressing.exports.options import ExportOptions, TooManyRowsError
-from addressing.exports.tables import _FORMULA, HEADERS, describe_plan, make_columns
+from addressing.exports.tables import FORMULA_STARTS, HEADERS, describe_plan, make_columns
 
 SHEET_ROWS = 1_048_576
 """Rows of a sheet that Excel can hold, the header among them."""
@@ -218,7 +218,7 @@ def _cells(texts: list[str]) -> Iterator[str]:
 def _cell(text: str) -> str:
     if not text:
         return '<c s="1"/>'
-    style = 2 if text[0] in _FORMULA else 1
+    style = 2 if text[0] in FORMULA_STARTS else 1
     keep = ' xml:space="preserve"' if text != text.strip() else ""
     return f'<c s="{style}" t="inlineStr"><is><t{keep}>{escape_xml(text)}</t></is></c>'
 

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from addressing.checker import CheckInputError, check_across, check_plan_file, sign_off
 from addressing.checkreport import Report
+from addressing.checktable import read_division_list
 from addressing.divisions import Divisions
 from addressing.hierarchy import Fate, HierarchyPlan, continue_plan, plan_divisions
 from addressing.hierarchyfile import COLUMNS, certificate_path, write_hierarchy
@@ -663,9 +664,26 @@ def test_a_list_too_large_is_refused(tmp_path: Path, form: str, monkeypatch: pyt
         check_plan_file(plan, divisions=listed)
     monkeypatch.undo()
     text = "code\n" + "".join(f"{row[0]}\n" for row in city())
-    if form in {"xz", "gz"}:
+    if form != "csv":
         listed.write_bytes(packed(text[:300].encode()) + packed(text[300:].encode()))
         assert check_plan_file(plan, divisions=listed).ok
+
+
+@pytest.mark.parametrize("form", ["xz", "gz", "zst"])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_packed_list_cut_short_is_refused(tmp_path: Path, form: str, share: float) -> None:
+    """A list that ends before its end mark is not taken for a shorter one."""
+    pieces = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    rows = ["code\n", *(f"{n:012}\n" for n in random.Random(1).sample(range(10**12), 20_000))]
+    data = b"".join(pieces.compress(row.encode()) + pieces.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for row in rows)
+    whole = "".join(rows).encode()
+    packed = {"xz": lzma.compress(whole), "gz": gzip.compress(whole), "zst": data + pieces.flush()}[form]
+    listed = tmp_path / f"list.{form}"
+    listed.write_bytes(packed)
+    assert len(read_division_list(listed).codes) == 20_000
+    listed.write_bytes(packed[: int(len(packed) * share)])
+    with pytest.raises(CheckInputError, match="cannot be read"):
+        read_division_list(listed)
 
 
 def carried(folder: Path) -> tuple[Path, Path]:

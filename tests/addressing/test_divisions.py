@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import lzma
@@ -9,6 +10,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -335,10 +337,54 @@ def test_workbooks_are_read_with_numbers_as_excel_keeps_them(tmp_path: Path) -> 
 
 
 def test_damaged_workbooks_are_refused(tmp_path: Path) -> None:
-    """Cut short, or a zip that is no workbook."""
+    """Cut short, a zip that is no workbook, or one with a part that is damaged, locked, of another kind or missing."""
     whole = workbook([("code", "name"), ("410329000000", "伊川县")])
     assert "not a readable workbook" in problems(tmp_path, whole[:-30], "d.xlsx")[0]
     assert "workbook" in problems(tmp_path, b"PK\x03\x04rest", "d.xlsx")[0]
+    with ZipFile(io.BytesIO(whole)) as archive:
+        parts = archive.infolist()
+    for part in parts:
+        for place, value in ((30 + len(part.filename), b"\xff" * 8), (6, b"\x01"), (4, b"\xff")):
+            damaged = bytearray(whole)
+            damaged[part.header_offset + place : part.header_offset + place + len(value)] = value
+            with contextlib.suppress(InputProblemsError):
+                read(tmp_path, bytes(damaged), "d.xlsx")
+    locked = bytearray(whole)
+    at = whole.rindex(b"PK\x01\x02")
+    locked[at + 8] |= 1
+    assert "not a readable workbook" in problems(tmp_path, bytes(locked), "d.xlsx")[0]
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a workbook says that it unpacks to is looked at before it is."""
+    monkeypatch.setattr("addressing.workbooks.MOST_UNPACKED", 1 << 10)
+    assert "unpacks to 0 MiB" in problems(tmp_path, workbook([("code", "name")]), "d.xlsx")[0]
+
+
+def test_an_empty_workbook_is_refused(tmp_path: Path) -> None:
+    """Sheets without a cell, or with empty ones only, hold no divisions."""
+    out = io.BytesIO()
+    Workbook().save(out)
+    assert "found an empty workbook" in problems(tmp_path, out.getvalue(), "d.xlsx")[0]
+
+
+@pytest.mark.parametrize("text", [",", "\ufeff,\n", " ;; \n;;\n", "#a,b\n"])
+def test_a_table_of_nothing_but_separators_is_refused(tmp_path: Path, text: str) -> None:
+    """Rows without a cell that says something are no table."""
+    assert problems(tmp_path, text) == ["divisions.tsv: expected a table of divisions, found no row; export it again"]
+
+
+def test_a_long_remark_above_the_table_is_passed_over(tmp_path: Path) -> None:
+    """However many lines of remarks come first, the delimiter is told by the table itself."""
+    remarks = "".join(f"# line {n}, of, many\n" for n in range(80))
+    assert same(read(tmp_path, remarks + table(SMALL)), read(tmp_path, table(SMALL), "plain.tsv"))
+
+
+def test_a_number_of_thousands_of_digits_is_no_code(tmp_path: Path) -> None:
+    """Python refuses to read such a number; whoever reads the list says in which row it stands."""
+    for text in ("9" * 5000, "1e" + "9" * 5000, "4." + "1" * 5000 + "e11"):
+        rows = [list(SMALL[0]), [text, *SMALL[1][1:]]]
+        assert problems(tmp_path, table(rows))[0].startswith("divisions.tsv:3 [code]")
 
 
 def test_root_takes_a_subtree_by_code_or_name() -> None:

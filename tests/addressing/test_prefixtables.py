@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from datetime import UTC, datetime
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import given
@@ -263,6 +266,19 @@ def test_merged_departments_hold_for_their_rows(tmp_path: Path) -> None:
     assert [(c.department, c.row) for c in read_prefix_tables([path])] == [("甲", 2), ("甲", 3)]
 
 
+def test_a_merged_count_is_that_of_all_its_rows(tmp_path: Path) -> None:
+    """A number of hosts merged down several rows is said once, with the first of them."""
+    rows: list[list[object]] = [["部门", "网段", "主机数"], ["甲", "10.1.0.0/16", 300], [None, "10.2.0.0/16", None]]
+    path = book(tmp_path / "m.xlsx", s=rows, t=[["部门", "网段"]])
+    from openpyxl import load_workbook
+
+    workbook = load_workbook(path)
+    workbook["s"].merge_cells("A2:A3")
+    workbook["s"].merge_cells("C2:C3")
+    workbook.save(path)
+    assert [(c.department, c.hosts) for c in read_prefix_tables([path])] == [("甲", 300), ("甲", None)]
+
+
 def test_workbook_mangled_by_excel(tmp_path: Path) -> None:
     """Numbers and dates that were prefixes once are named for what they are, with sheet and row."""
     path = book(
@@ -282,6 +298,23 @@ def test_damaged_workbooks_are_problems(tmp_path: Path, content: bytes) -> None:
     """What calls itself a workbook and is none is one problem, not a crash."""
     [found] = problems(tmp_path, content, "bad.xlsx")
     assert "not a readable workbook" in found.what
+
+
+def test_a_damaged_part_of_a_workbook_is_a_problem(tmp_path: Path) -> None:
+    """A sheet whose packed bytes are spoilt is named; what says nothing of itself is named by its kind."""
+    whole = book(tmp_path / "w.xlsx", s=[["部门", "网段"], ["甲", "10.1.0.0/16"]]).read_bytes()
+    with ZipFile(io.BytesIO(whole)) as archive:
+        parts = archive.infolist()
+    for part in parts:
+        damaged = bytearray(whole)
+        start = part.header_offset + 30 + len(part.filename)
+        damaged[start : start + 8] = b"\xff" * 8
+        with contextlib.suppress(InputProblemsError):
+            read(tmp_path, bytes(damaged), "bad.xlsx")
+        if part.filename.endswith("sheet1.xml"):
+            [found] = problems(tmp_path, bytes(damaged), "bad.xlsx")
+            assert "not a readable" in found.what
+            assert "()" not in found.what
 
 
 IOS = """\
