@@ -23,7 +23,7 @@ Any plan
     planmap                 the picture
 
 Networks to be joined
-    prefixtables            whose blocks are which (workbooks: opening .xlsx, for lists of divisions as well)
+    prefixtables            whose blocks are which
     overlaps, leaks         what meets, also by leaked routes
     resolution              what to do about it, at least cost
     overlapfindings         all of that at one go (overlapreport says it, to people, machines and the office)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from addressing.divisions import NATIONAL, Divisions
 from addressing.packed import FileProblems, refuse
-from addressing.workbooks import BROKEN, cell_text, open_workbook, say_break
 from inventory.wording import counted
+from inventory.workbooks import BROKEN, cell_text, open_workbook, say_break
 
 MAX_ROWS = 5_000_000
 _NATURAL = {1: 2, 2: 4, 3: 6, 4: 9, 5: 12}

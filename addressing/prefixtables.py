@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from addressing.text import BITS, AddressTextError, Prefix, format_address, normalise, parse_prefix
-from addressing.workbooks import BROKEN, cell_text, open_workbook, say_break
 from inventory.errors import InputProblemsError, Problem
 from inventory.files import NOT_REGULAR, is_irregular
 from inventory.tables import MAX_ROWS, SHEET_ROWS, plain
 from inventory.wording import counted
+from inventory.workbooks import BROKEN, cell_text, open_workbook, say_break
 
 if TYPE_CHECKING:
     from openpyxl import Workbook

@@ -329,16 +329,16 @@ def _decode(raw: bytes) -> str | None:
 
 def _load_sheet(book: Path, name: str) -> TableSource | None:
     """Return a sheet's cells; None when the workbook has no such sheet."""
-    from zipfile import BadZipFile
-
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
+
+    from inventory.workbooks import BROKEN
 
     if is_irregular(book):
         raise TableError(book.name, NOT_REGULAR, "put the workbook there")
     try:
         workbook = load_workbook(book, read_only=True, data_only=True)
-    except (BadZipFile, InvalidFileException, OSError, KeyError, ValueError, SyntaxError) as error:
+    except (InvalidFileException, *BROKEN) as error:
         raise TableError(book.name, f"not a readable workbook ({error})", "save it as .xlsx") from error
     rows: list[tuple[int, tuple[str, ...]]] = []
     try:
@@ -349,8 +349,7 @@ def _load_sheet(book: Path, name: str) -> TableSource | None:
                 rows.append((number, tuple(_cell_text(v) for v in cells)))
             if len(rows) > MAX_ROWS or number > SHEET_ROWS:
                 raise TableError(book.name, *_too_long(), sheet=name, row=number)
-    except (AttributeError, KeyError, ValueError, SyntaxError, OSError) as error:
-        # openpyxl reads sheets lazily and meets damaged ones only here (ElementTree's ParseError is a SyntaxError).
+    except BROKEN as error:  # openpyxl reads sheets lazily and meets damaged ones only here
         what = f"not a readable sheet ({error})"
         raise TableError(book.name, what, "save the workbook as .xlsx again", sheet=name) from error
     finally:

@@ -44,7 +44,7 @@ def parse_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise YamlProblemError(str(getattr(error, "problem", error)), mark.line + 1 if mark else None) from error
-    except ValueError as error:
+    except (ValueError, LookupError, AttributeError) as error:  # the last two: a tag on what cannot be one (!!bool x)
         raise YamlProblemError(f"a value that cannot be: {error}", None) from error
     except RecursionError as error:
         raise YamlProblemError("nested too deeply", None) from error

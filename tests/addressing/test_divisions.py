@@ -357,7 +357,7 @@ def test_damaged_workbooks_are_refused(tmp_path: Path) -> None:
 
 def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a workbook says that it unpacks to is looked at before it is."""
-    monkeypatch.setattr("addressing.workbooks.MOST_UNPACKED", 1 << 10)
+    monkeypatch.setattr("inventory.workbooks.MOST_UNPACKED", 1 << 10)
     assert "unpacks to 0 MiB" in problems(tmp_path, workbook([("code", "name")]), "d.xlsx")[0]
 
 
