@@ -20,6 +20,7 @@ from migration.measuring import OnProgress, keep, measure_now, no_progress, read
 from migration.moves import (
     Phases,
     bystander_checks,
+    everyone_else,
     intended_configs,
     move_units,
     show_phases,
@@ -79,7 +80,7 @@ def cutover(
     where one refuses, or the county's units go back, the rest is not tried and has no report.
     """
     if not apply:
-        return _judge(campaign, units, _measure_provided(campaign, units, say, on_progress), say)
+        return _judge(campaign, units, measure_provided(campaign, units, say, on_progress), say)
     first = campaign.county.county_site.id
     with campaign_lock(campaign.folder, "cutover", campaign.clock):
         finish_interrupted(campaign, say=say)
@@ -97,7 +98,7 @@ def cutover(
     return out
 
 
-def _phases(campaign: Campaign, group: Sequence[Unit]) -> Phases:
+def cut_over_phases(campaign: Campaign, group: Sequence[Unit]) -> Phases:
     """Return what cuts a group over on its own routers. Cores belong to all towns, and towns go or come back alone."""
     county = campaign.county
     sites = {s for u in group for s in (u.site, county.town_of(u.site))}
@@ -119,6 +120,11 @@ def _settle_cores(campaign: Campaign, units: Sequence[Unit], say: Say, on_progre
     configs = intended_configs(campaign, [d.id for d in county.devices if d.role is Role.CORE])
     changes = [Change(device=d, mode="replace", config=text) for d, text in configs.items()]
     found = wire.compare(campaign.nornir, changes)
+    deaf = [found[c.device].error or f"{c.device}: does not answer" for c in changes if not found[c.device].ok]
+    if deaf:
+        names = " ".join(configs)
+        say(f"! the units stay cut over, but {deaf[0]}; then give the cores the rest: 'extranet config push {names}'")
+        return
     changed = [c for c in changes if found[c.device].value]
     if not changed:
         return
@@ -149,7 +155,7 @@ def _nothing_to_do(record: UnitRecord, gate: str) -> UnitReport:
     return UnitReport(unit=record.unit, verdict=verdict, changes={}, state=record.state.value)
 
 
-def _measure_provided(
+def measure_provided(
     campaign: Campaign, units: Sequence[Unit], say: Say, on_progress: OnProgress
 ) -> tuple[Evidence, ...]:
     """Measure what provisioning gave to units that are ready; the gate takes it like any other evidence."""
@@ -172,7 +178,7 @@ def _judge(campaign: Campaign, units: Sequence[Unit], fresh: tuple[Evidence, ...
         if _is_cut_over(record):
             out.append(_nothing_to_do(record, "cutover"))
             continue
-        phases = _phases(campaign, [unit])
+        phases = cut_over_phases(campaign, [unit])
         out.append(
             UnitReport(
                 unit=unit.id,
@@ -189,7 +195,7 @@ def _cut_over(
 ) -> list[UnitReport]:
     """Cut one wave over; when a gate refuses, only what it refused is reported."""
     units = [u for group in wave for u in group]
-    for evidence in _measure_provided(campaign, units, say, on_progress):
+    for evidence in measure_provided(campaign, units, say, on_progress):
         keep(campaign, evidence)
     reports = {r.unit: r for r in _judge(campaign, units, (), say)}
     for report in reports.values():
@@ -201,9 +207,9 @@ def _cut_over(
         Attempt(
             name=group[0].id if len(group) == 1 else campaign.county.town_of(group[0].site),
             step=Step.CUTOVER,
-            phases=_phases(campaign, group),
+            phases=cut_over_phases(campaign, group),
             must=unit_checks(campaign, group),
-            watch=bystander_checks(campaign, group),
+            watch=everyone_else(campaign, group),
             units=tuple(u.id for u in group),
             start=UnitState.PROVISIONED,
             end=UnitState.CUT_OVER,

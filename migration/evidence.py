@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from inventory.errors import ExtranetError
-from inventory.model import County, Model
+from inventory.model import County, Model, Policy
+from inventory.topology import Topology
 from migration.events import Event, Kind, canonical_json, digest_of
 from nornir_tasks.stations.model import Outcome, Result
 
@@ -42,11 +43,16 @@ class EvidenceWriteError(ExtranetError):
 
 
 class Bound(Model):
-    """What results were measured under: digests of inventory and plan, and of each device's running configuration."""
+    """What results were measured under: digests of inventory, plan, topology and policy, and of what each device ran.
+
+    The inventory's digest covers the policy too; with its own a reason can say which of the two was edited.
+    """
 
     inventory: str
     plan: str
     configs: dict[str, str]
+    topology: str = ""
+    policy: str = ""
 
 
 class Evidence(Model):
@@ -64,6 +70,8 @@ class Evidence(Model):
     taken_to: float
     units: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    target: str = ""
+    """The network it was measured on, as events name it: what a lab showed proves nothing of the field."""
     problem: str = ""
     seq: int = 0
     """Number of its ledger event; not part of what the digest covers."""
@@ -91,12 +99,23 @@ class Evidence(Model):
             "taken_to": self.taken_to,
             "bound": self.bound.model_dump(mode="json"),
             "withheld": list(self.withheld),
+            "target": self.target,
         }
 
 
 def inventory_digest(county: County) -> str:
     """Return the sha256 over the county's canonical JSON: any edit of the inventory makes older evidence void."""
     return digest_of(county.model_dump(mode="json"))
+
+
+def topology_digest(topology: Topology) -> str:
+    """Return the sha256 over the wiring: any line, port or LAN that changes makes older evidence void."""
+    return digest_of(topology.model_dump(mode="json"))
+
+
+def policy_digest(policy: Policy) -> str:
+    """Return the sha256 over the policy's canonical JSON."""
+    return digest_of(policy.model_dump(mode="json"))
 
 
 def config_digest(config: str) -> str:
@@ -113,6 +132,7 @@ def make_evidence(
     taken_to: float,
     units: Iterable[str] = (),
     withheld: Iterable[str] = (),
+    target: str = "",
 ) -> Evidence:
     """Bind results together; equal input in any order gives an equal digest."""
     kept = tuple(sorted(results, key=lambda r: (r.check.id, r.at, canonical_json(r.model_dump(mode="json")))))
@@ -125,6 +145,7 @@ def make_evidence(
         taken_to=taken_to,
         units=tuple(sorted(set(units))),
         withheld=tuple(sorted(set(withheld))),
+        target=target,
     )
     return draft.model_copy(update={"digest": digest_of(_content(draft))})
 
@@ -188,11 +209,38 @@ def collect_evidence(
     recent = list(accumulate((_ended(event.body) >= since for event in found), max))
     past = [i for i, is_recent in enumerate(recent) if not is_recent]
     wanted = set(past[-older:]) if older else set()
-    return tuple(
-        read_evidence(county_dir, event.body).model_copy(update={"seq": event.seq})
+    read = (
+        _for_target(read_evidence(county_dir, event.body), event.target).model_copy(update={"seq": event.seq})
         for i, event in enumerate(found)
         if recent[i] or i in wanted
     )
+    return tuple(_refuse_replays(read))
+
+
+def _for_target(evidence: Evidence, target: str) -> Evidence:
+    """Void what was measured on another network than the one its event is about."""
+    if evidence.problem or evidence.target == target:
+        return evidence
+    return _void(evidence, f"{evidence.file} was measured on {evidence.target or 'no named network'}, not on {target}")
+
+
+def _refuse_replays(read: Iterable[Evidence]) -> Iterator[Evidence]:
+    """Void each run that holds answers from sessions of an earlier one: a station answers a request once."""
+    first: dict[str, Evidence] = {}
+    for evidence in read:
+        sessions = {str(s) for r in evidence.results if (s := r.raw.get("session")) is not None}
+        sessions.add(f"run {evidence.run}")
+        before = next((first[s] for s in sorted(sessions) if s in first), None)
+        if before is not None:
+            yield _void(evidence, f"{evidence.file} replays answers of event {before.seq}")
+            continue
+        first |= dict.fromkeys(sessions, evidence)
+        yield evidence
+
+
+def _void(evidence: Evidence, problem: str) -> Evidence:
+    """Return evidence that proves nothing any more, and stands against everything older."""
+    return evidence.model_copy(update={"results": (), "problem": problem})
 
 
 def _ended(body: Mapping[str, Any]) -> float:
@@ -206,7 +254,7 @@ def _content(evidence: Evidence) -> dict[str, Any]:
 
 def _claimed(body: Mapping[str, Any]) -> Evidence:
     """Return what the event alone says: all there is when the file is lost."""
-    names = ("digest", "run", "bound", "taken_from", "taken_to", "units", "withheld")
+    names = ("digest", "run", "bound", "taken_from", "taken_to", "units", "withheld", "target")
     try:
         return Evidence.model_validate({**{n: body[n] for n in names if n in body}, "results": ()})
     except ValidationError as error:

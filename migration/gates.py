@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from inventory.model import EXTRANET, Circuit, County, Model, Unit
 from inventory.wording import say_span
-from migration.proof import Reason, Situation, judge_legs, say_moment
+from migration.proof import Away, Reason, Situation, judge_legs, say_moment
 from migration.units import UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
 from nornir_tasks.drivers import Capabilities
 
@@ -97,20 +97,38 @@ def judge_cutover(unit_id: str, situation: Situation) -> Verdict:
     return _verdict("cutover", unit_id, _plain(reasons) + proofs)
 
 
+def judge_trial(unit_id: str, situation: Situation) -> Verdict:
+    """Judge whether a unit's old path may be withheld for a while, to be given back whatever comes of it.
+
+    Before cutover that is the cutover itself, so its gate is asked; after it, the old line is closed by a timer, so
+    everybody who used it must be cut over.
+    """
+    unit, record = find_unit(situation.county, unit_id), situation.record(unit_id)
+    if not record.state.reached(UnitState.CUT_OVER):
+        return judge_cutover(unit_id, situation)
+    reasons = _standing(record, situation, {UnitState.CUT_OVER, UnitState.SOAKED}, "prove")
+    for user in users_of(situation.county, unit, Stage.DRAIN):
+        state = situation.record(user.id).state
+        if not state.reached(UnitState.CUT_OVER):
+            reasons.append(f"{user.id} is still carried by it - expected cut_over, found {state}")
+    return _verdict("trial", unit_id, _plain(reasons))
+
+
 def judge_proof(unit_id: str, situation: Situation, *, since: datetime) -> Verdict:
     """Judge, with the old path withheld, whether the new one carries everything: keep it, or go back.
 
     Only runs that began at `since` (when the old path was withheld) or later and name the unit in `withheld` count.
     """
     unit = find_unit(situation.county, unit_id)
-    proofs = list(judge_legs(unit, situation, since=since, withheld=True))
+    proofs = list(judge_legs(unit, situation, since=since, away=Away((unit_id,))))
     return _verdict("proof", unit_id, tuple(proofs))
 
 
 def judge_retirement(unit_id: str, stage: Stage | str, situation: Situation) -> Verdict:
     """Judge whether a stage of a unit's retirement may begin.
 
-    Asks for the state, the time in it, that nobody else still hangs on the link, and proof for everybody who used it.
+    Asks for the state, the time in it, that nobody else still hangs on the link, and proof for everybody who used it,
+    measured without the old path: withheld by a trial (`judge_trial`), or once it is drained or shut.
     """
     stage = Stage(stage)
     unit = find_unit(situation.county, unit_id)
@@ -127,7 +145,9 @@ def judge_retirement(unit_id: str, stage: Stage | str, situation: Situation) -> 
         reasons += _waited(record, UnitState.SHUT, situation.policy.timers.hold_s, "hold", situation)
     reasons += _dependents(unit, stage, situation)
     users = users_of(situation.county, unit, stage)
-    proofs = [reason for user in users for reason in judge_legs(user, situation, after_cutover=True)]
+    gone = {Stage.SHUT: UnitState.DRAINED, Stage.REMOVE: UnitState.SHUT}.get(stage)
+    away = Away((unit_id,), record.entered.get(gone) if gone else None)
+    proofs = [reason for user in users for reason in judge_legs(user, situation, after_cutover=True, away=away)]
     return _verdict(stage.value, unit_id, _plain(reasons) + proofs)
 
 

@@ -11,7 +11,16 @@ from inventory.model import EXTRANET, County, Role
 from inventory.wording import say_span
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind
-from migration.evidence import Bound, Evidence, collect_evidence, inventory_digest, make_evidence, write_evidence
+from migration.evidence import (
+    Bound,
+    Evidence,
+    collect_evidence,
+    inventory_digest,
+    make_evidence,
+    policy_digest,
+    topology_digest,
+    write_evidence,
+)
 from migration.proof import Situation
 from migration.units import fold, last_changes
 from nornir_tasks.changes import read_configs
@@ -52,6 +61,8 @@ def read_bound(campaign: Campaign, devices: Iterable[str], *, say: Say = silent)
     return Bound(
         inventory=inventory_digest(campaign.county),
         plan=campaign.plan.digest,
+        topology=topology_digest(campaign.topology),
+        policy=policy_digest(campaign.county.policy),
         configs={name: out.value.digest for name, out in found.items() if out.ok and out.value is not None},
     )
 
@@ -119,6 +130,7 @@ def bind(
         taken_to=campaign.clock.now().timestamp(),
         units=units,
         withheld=withheld,
+        target=campaign.target,
     )
 
 

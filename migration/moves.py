@@ -97,20 +97,19 @@ def keep_unknown_gateways(campaign: Campaign) -> Callable[[str, str], str]:
     Such a ledger is not the one under which the unit was cut over: a copy from before, or another's.
     """
     held = cut_over_units(campaign)
-    gateways = {
-        (device, str(u.gateway)): u.id
-        for u in campaign.county.units
-        if u.id not in held
-        for device in devices_under(campaign.county, u)
-    }
+    gateways: dict[tuple[str, str], list[str]] = {}
+    for unit in campaign.county.units:
+        if unit.id not in held:
+            for device in devices_under(campaign.county, unit):
+                gateways.setdefault((device, str(unit.gateway)), []).append(unit.id)
 
     def forbid(device: str, diff: str) -> str:
         for line in diff.splitlines():
             for word in line.split() if line.startswith("-") else ():
-                unit = gateways.get((device, word.partition("/")[0]))
-                if unit is not None:
+                units = gateways.get((device, word.partition("/")[0]))
+                if units:
                     return (
-                        f"holds {word}, the gateway of {unit}, which by this ledger was never cut over - expected the ledger "
+                        f"holds {word}, the gateway of {' or '.join(units)}, by this ledger never cut over - expected the ledger "
                         "under which it was; restore it, or take the gateway back with 'extranet cutover --back'"
                     )
         return ""
@@ -122,6 +121,12 @@ def unit_checks(campaign: Campaign, units: Iterable[Unit]) -> tuple[Check, ...]:
     """Return every check of the legs these units serve, both families, isolation included."""
     legs = {(s.id, u.plane) for u in units for s in campaign.county.stations_at(u.site, u.plane)}
     return tuple(c for c in campaign.matrix.checks if (c.station, c.plane) in legs)
+
+
+def everyone_else(campaign: Campaign, units: Iterable[Unit]) -> tuple[Check, ...]:
+    """Return every check of the matrix that is not of these units' legs: what a change must leave as it is."""
+    mine = {c.id for c in unit_checks(campaign, units)}
+    return tuple(c for c in campaign.matrix.checks if c.id not in mine)
 
 
 def bystander_checks(campaign: Campaign, units: Sequence[Unit]) -> tuple[Check, ...]:

@@ -58,6 +58,21 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Away:
+    """How a run shows that units' old paths carried nothing: withheld while it lasted, or taken away before it began."""
+
+    units: tuple[str, ...]
+    since: datetime | None = None
+    """When the old paths were taken away for good (None: they are still there, so only withholding shows anything)."""
+
+    def shown_by(self, evidence: Evidence) -> bool:
+        """Tell whether a run was measured without these old paths."""
+        if set(self.units) <= set(evidence.withheld):
+            return True
+        return self.since is not None and evidence.taken_from >= self.since.timestamp()
+
+
+@dataclass(frozen=True)
 class Situation:
     """Everything the gates decide from.
 
@@ -138,9 +153,12 @@ def judge_legs(
     provided_only: bool = False,
     after_cutover: bool = False,
     since: datetime | None = None,
-    withheld: bool = False,
+    away: Away | None = None,
 ) -> Iterator[Reason]:
-    """Give a reason for each cell of a unit's legs that is not proven, and one when there is no cell at all."""
+    """Give a reason for each cell of a unit's legs that is not proven, and one when there is no cell at all.
+
+    With `away`, only runs count that were measured without these units' old paths.
+    """
     cells = situation.needed_cells.get((unit.site, unit.plane), [])
     if not any(cell.expect == "reach" for cell, _ in cells):
         yield Reason(
@@ -158,7 +176,7 @@ def judge_legs(
         yield Reason(
             station="", service="", why=f"what runs now on {names} is not known: the devices must answer first"
         )
-    demand = _Demand(unit, devices, floor, floor_why, withheld, situation)
+    demand = _Demand(unit, devices, floor, floor_why, away, situation)
     for cell, provider in cells:
         found = None if provided_only and provider is not None else demand.judge(cell)
         if found is not None:
@@ -199,7 +217,7 @@ class _Demand:
     devices: tuple[str, ...]
     floor_s: float
     floor_why: str
-    withheld: bool
+    away: Away | None
     situation: Situation
 
     def judge(self, cell: Cell) -> Reason | None:
@@ -271,16 +289,21 @@ class _Demand:
             return f"measured {at}, older than {say_span(ttl_s)}"
         if evidence.taken_from < self.floor_s:
             return f"measured {at}, before {self.floor_why}"
-        if self.withheld and self.unit.id not in evidence.withheld:
-            return f"measured {at} while the old path of {self.unit.id} was up, which proves nothing"
+        if self.away is not None and not self.away.shown_by(evidence):
+            names = ", ".join(self.away.units)
+            return f"measured {at} while the old path of {names} was up, which proves nothing: 'extranet prove {names}'"
         return ""
 
     def _judge_bound(self, evidence: Evidence) -> str:
         current, at = self.situation.current, say_moment(evidence.taken_from)
+        if evidence.bound.policy != current.policy:
+            return f"measured {at} under another policy than the one of now"
         if evidence.bound.inventory != current.inventory:
             return f"measured {at} under another inventory than the one of now"
         if evidence.bound.plan != current.plan:
             return f"measured {at} under another address plan than the one of now"
+        if evidence.bound.topology != current.topology:
+            return f"measured {at} under another topology than the one of now"
         for device in self.devices:
             bound = evidence.bound.configs.get(device)
             if bound is None:

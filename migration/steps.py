@@ -23,6 +23,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Any, Literal
 
+from inventory.model import Model
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent, undisturbed
 from migration.events import Event, Kind
@@ -55,6 +56,9 @@ Ending = Literal["done", "undone", "failed"]
 
 _CONFIRM_S, _CONFIRM_ONE_S = 4.0, 0.3
 """What confirming may take, and how much more for each device: so much of the timer is never used for proving."""
+_PROVING = frozenset({Step.CUTOVER, Step.PROVE})
+"""Steps after which units are called proven."""
+_MOST_DIFFERENCES = 200
 _TIMER_SLACK_S = 10.0
 _WATCH_TRIES = 5
 
@@ -66,6 +70,7 @@ class Attempt:
     `must` are checks that have to pass afterwards; `must_work` checks whose service has to answer by whatever path
     (going back to a legacy line); `watch` checks whose service must go on answering if it did before.
     `units` move from `start` to `end` when it is kept; `withheld` are those whose old path the change takes away.
+    A trial is never kept: it takes the old path away to prove that nobody needs it, and gives it back.
     """
 
     name: str
@@ -78,11 +83,52 @@ class Attempt:
     start: UnitState = UnitState.PLANNED
     end: UnitState = UnitState.PROVISIONED
     withheld: tuple[str, ...] = ()
+    trial: bool = False
+
+    @property
+    def proven_state(self) -> UnitState:
+        """Where its units stand once it is done: a trial alone calls a unit proven, and moves it nowhere else."""
+        if not self.trial:
+            return self.end
+        return UnitState.PROVEN if self.start is UnitState.PROVISIONED else self.start
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Every device it touches."""
         return tuple(dict.fromkeys(c.device for phase in self.phases for c in phase))
+
+
+class Difference(Model):
+    """A check of somebody else that came out otherwise than before: what it was and what it is."""
+
+    check: str
+    before: str
+    after: str
+
+
+class Questions(Model):
+    """The three questions of a proof (Batfish's): was it not already so, does it hold now, is all else as it was?
+
+    `newly` checks passed only without the old path, `already` had passed beside it, `withheld_on` names the routers that
+    took it away: none means that it was gone before. `compared` checks of everybody else were measured before and after;
+    `differences` names those that differ, for better or worse.
+    """
+
+    already: int
+    newly: int
+    withheld_on: tuple[str, ...]
+    holds: int
+    asked: int
+    compared: int
+    differences: tuple[Difference, ...] = ()
+
+    def __str__(self) -> str:
+        gone = f"taken away on {', '.join(self.withheld_on)}" if self.withheld_on else "was gone before"
+        return (
+            f"old path {gone}; {self.holds} of {counted(self.asked, 'check')} hold without it "
+            f"({self.already} held before, {self.newly} only now); of {self.compared} of everybody else "
+            f"{len(self.differences) or 'none'} came out otherwise"
+        )
 
 
 @dataclass
@@ -99,6 +145,8 @@ class Ended:
     tried: bool = True
     touched: bool = False
     """Whether any device held the change for a time, or may have."""
+    trial: bool = False
+    questions: Questions | None = None
 
     @property
     def ok(self) -> bool:
@@ -110,7 +158,8 @@ class Ended:
         """How it ended, in a person's words: what was never applied did not go back."""
         if self.ending == "undone" and not self.touched:
             return "nothing was changed" if self.tried else "not tried"
-        return {"done": "kept", "undone": "went back", "failed": "outcome not known"}[self.ending]
+        done = "proven, and given back" if self.trial else "kept"
+        return {"done": done, "undone": "went back", "failed": "outcome not known"}[self.ending]
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -125,6 +174,7 @@ class Ended:
             "checks": len(self.results),
             "passed": sum(r.outcome is Outcome.PASSED for r in self.results),
             "evidence": self.evidence,
+            "questions": self.questions.model_dump(mode="json") if self.questions else None,
         }
 
 
@@ -172,7 +222,9 @@ class _Run:
     ) -> None:
         self.campaign, self.attempts, self.change_id = campaign, list(attempts), change_id
         self.say, self.on_progress = say, on_progress
-        self.ended = {a.name: Ended(a.name, "failed") for a in attempts}
+        self.ended = {a.name: Ended(a.name, "failed", trial=a.trial) for a in attempts}
+        self.before: dict[str, Result] = {}
+        """What was measured before anything was changed, by check."""
         self.opened: set[str] = set()
         self.closed: set[str] = set()
         self.touched: dict[str, set[str]] = {a.name: set() for a in attempts}
@@ -211,6 +263,7 @@ class _Run:
                 units=list(attempt.units),
                 phases=[[c.device for c in phase] for phase in attempt.phases],
                 revert_s=self.timers.revert_s,
+                trial=attempt.trial,
             ),
             unit=_only(attempt.units),
         )
@@ -221,11 +274,12 @@ class _Run:
     def _measure_baseline(self) -> dict[str, frozenset[str]]:
         """Return, by watched check, which aspects of its service answer now: those must go on doing so."""
         watch = {c.id: c for a in self.attempts for c in a.watch}
+        watch |= {c.id: c for a in self.attempts if a.step in _PROVING for c in a.must}
         if not watch:
             return {}
         self.say(f"· before: {counted(len(watch), 'check')} of what works today")
-        seen = self._measure(list(watch.values()))
-        return {r.check.id: answering(r) for r in seen if answering(r)}
+        self.before = {r.check.id: r for r in self._measure(list(watch.values()))}
+        return {name: answering(r) for name, r in self.before.items() if answering(r)}
 
     def _measure(self, checks: list[Check], until_s: float | None = None) -> list[Result]:
         """Measure once, or with `until_s` repeat what has not passed; never longer than the timers allow."""
@@ -345,8 +399,8 @@ class _Run:
         # What has failed already goes back without asking the bystanders as well.
         passed = {r.check.id for r in results.values() if r.outcome is Outcome.PASSED}
         sound = [a for a in live if all(c.id in passed for c in a.must)]
-        watch = {c.id: c for a in sound for c in a.watch if c.id in baseline and c.id not in must}
-        broken = self._find_broken(list(watch.values()), baseline)
+        watch = {c.id: c for a in sound for c in a.watch if c.id not in must}
+        broken, differences = self._compare(list(watch.values()), baseline)
         broken |= self._find_broken([c for a in sound for c in a.must_work], {})
         devices = {*devices_under_checks(self.campaign.county, must.values()), *(d for a in live for d in a.devices)}
         bound = read_bound(self.campaign, devices)
@@ -366,18 +420,82 @@ class _Run:
         for attempt in live:
             ended = self.ended[attempt.name]
             ended.results = [results[c.id] for c in attempt.must if c.id in results]
+            if attempt.step in _PROVING:
+                ended.questions = self._answer(attempt, passed, len(watch), differences)
             ended.reasons += self._reasons_against(attempt, results, broken)
         self._ask_gate(live, bound, withheld_at)
         self._check_time(live)
         with _undivided():
             for attempt in live:
                 self._record_decision(attempt)
-            self.kept = [a for a in live if not self.ended[a.name].reasons]
+            self.kept = [a for a in live if not a.trial and not self.ended[a.name].reasons]
             done = self._confirm(self.kept)
-        self._go_back([a for a in live if a not in done])
+        proven = [a for a in live if a.trial and not self.ended[a.name].reasons]
+        self._end_trials(proven, baseline)
+        self._go_back([a for a in live if a not in done and a not in proven])
 
-    def _find_broken(self, checks: list[Check], baseline: Mapping[str, frozenset[str]]) -> dict[str, str]:
-        """Return, by check id, why a service no longer answers as before (without a before: as it should); a few tries."""
+    def _compare(
+        self, checks: list[Check], baseline: Mapping[str, frozenset[str]]
+    ) -> tuple[dict[str, str], tuple[Difference, ...]]:
+        """Measure everybody else again: what no longer answers as before, by check, and all that came out otherwise."""
+        if not checks:
+            return {}, ()
+        seen = {r.check.id: r for r in self._measure(checks)}
+        broken = self._find_broken([c for c in checks if c.id in baseline], baseline, seen)
+        differences = [
+            Difference(check=c.id, before=self.before[c.id].outcome.value, after=found)
+            for c in checks
+            if c.id in self.before
+            and (found := _outcome_of(seen, broken, self.before[c.id])) != self.before[c.id].outcome.value
+        ]
+        return broken, tuple(differences)
+
+    def _answer(
+        self, attempt: Attempt, passed: set[str], compared: int, differences: tuple[Difference, ...]
+    ) -> Questions:
+        """Answer the three questions about one attempt."""
+        holds = [c.id for c in attempt.must if c.id in passed]
+        already = sum(name in self.before and self.before[name].outcome is Outcome.PASSED for name in holds)
+        return Questions(
+            already=already,
+            newly=len(holds) - already,
+            withheld_on=tuple(self.ended[attempt.name].changed),
+            holds=len(holds),
+            asked=len(attempt.must),
+            compared=compared,
+            differences=differences[:_MOST_DIFFERENCES],
+        )
+
+    def _end_trials(self, attempts: Sequence[Attempt], baseline: Mapping[str, frozenset[str]]) -> None:
+        """Give the old path back after a proof that went well, and see that everything is as it was before."""
+        back = {a.name: self._bring_attempt_back(a) for a in attempts}
+        for attempt in attempts:
+            ended = self.ended[attempt.name]
+            left = [f"not seen to go back: {why}" for why in back[attempt.name].unseen]
+            left += [f"{d}: holds the change; run the same command again" for d in back[attempt.name].holding]
+            ended.reasons += left
+            if left:
+                ended.ending, ended.touched = "failed", True
+        self.armed_at = None  # no timer runs any more
+        for attempt in [a for a in attempts if not self.ended[a.name].reasons]:
+            digests = _read_digests(self.campaign, self.touched[attempt.name])
+            self._close(attempt, "done", digests, "every check passed with the old path withheld")
+            broken = self._find_broken([c for c in attempt.must if c.id in baseline], baseline)
+            self.ended[attempt.name].reasons += [
+                f"{name}: worked before the old path was withheld, and does not since it was given back: {why}"
+                for name, why in broken.items()
+            ]
+
+    def _find_broken(
+        self,
+        checks: list[Check],
+        baseline: Mapping[str, frozenset[str]],
+        first: Mapping[str, Result] | None = None,
+    ) -> dict[str, str]:
+        """Return, by check id, why a service no longer answers as before (without a before: as it should); a few tries.
+
+        `first` is the first try, when it has been made already.
+        """
 
         def good(check: Check, seen: Mapping[str, Result]) -> bool:
             result = seen.get(check.id)
@@ -387,10 +505,10 @@ class _Run:
 
         left = checks
         why = {c.id: "not measured" for c in checks}
-        for _ in range(_WATCH_TRIES):
+        for number in range(_WATCH_TRIES):
             if not left or self._left_s() <= 0:
                 break
-            seen = {r.check.id: r for r in self._measure(left)}
+            seen = {r.check.id: r for r in self._measure(left)} if number or first is None else dict(first)
             left = [c for c in left if not good(c, seen)]
             why = {c.id: (seen[c.id].why or seen[c.id].outcome.value if c.id in seen else "not measured") for c in left}
         return why
@@ -416,7 +534,7 @@ class _Run:
 
     def _ask_gate(self, live: Sequence[Attempt], bound: Bound, since: datetime) -> None:
         """Let the gate decide on cutovers whose measurements look good: it reads what was recorded, as it would later."""
-        asked = [a for a in live if a.step is Step.CUTOVER and not self.ended[a.name].reasons]
+        asked = [a for a in live if a.step in _PROVING and not self.ended[a.name].reasons]
         if not asked:
             return
         situation = read_situation(self.campaign, current=bound)
@@ -453,6 +571,8 @@ class _Run:
                 "units": list(attempt.units),
                 "devices": changed,
                 "evidence": ended.evidence,
+                "trial": attempt.trial,
+                "questions": ended.questions.model_dump(mode="json") if ended.questions else None,
             },
             unit=_only(attempt.units),
         )
@@ -523,17 +643,18 @@ class _Run:
             self.say(f"! {attempt.name}: {word} - {reason}{more}")
         for attempt in attempts:
             ended = self.ended[attempt.name]
-            phases = [[c.device for c in p if c.device in self.touched[attempt.name]] for p in attempt.phases]
-            changed = self.holding if attempt in self.kept else {}
-            back = _bring_back(
-                self.campaign, self.change_id, phases, attempt.units, attempt.start, attempt.end, changed
-            )
+            back = self._bring_attempt_back(attempt)
             ended.reasons += [f"not seen to go back: {why}" for why in back.unseen]
             ended.reasons += [f"{d}: holds the change; run the same command again" for d in back.holding]
             ended.ending = "failed" if back.unseen or back.holding else "undone"
             if not back.unseen:
                 digests = _read_digests(self.campaign, self.touched[attempt.name])
                 self._close(attempt, ended.ending, digests, ended.reasons[0])
+
+    def _bring_attempt_back(self, attempt: Attempt) -> _Back:
+        phases = [[c.device for c in p if c.device in self.touched[attempt.name]] for p in attempt.phases]
+        changed = self.holding if attempt in self.kept else {}
+        return _bring_back(self.campaign, self.change_id, phases, attempt.units, attempt.start, attempt.end, changed)
 
     def _close(self, attempt: Attempt, ending: Ending, digests: Mapping[str, str], reason: str) -> None:
         ended = self.ended[attempt.name]
@@ -544,7 +665,7 @@ class _Run:
             outcome_body(
                 attempt.step,
                 result=ending,
-                state=attempt.end if ending == "done" else attempt.start,
+                state=attempt.proven_state if ending == "done" else attempt.start,
                 devices=digests,
                 reason=reason,
                 units=list(attempt.units),
@@ -649,6 +770,17 @@ def _read_digests(campaign: Campaign, devices: Iterable[str]) -> dict[str, str]:
     return read_bound(campaign, wanted).configs if wanted else {}
 
 
+def _outcome_of(seen: Mapping[str, Result], broken: Mapping[str, str], before: Result) -> str:
+    """Say how a check came out after a few tries: `broken` names what never answered as before."""
+    name = before.check.id
+    if name in broken:
+        found = seen[name].outcome.value if name in seen else Outcome.UNKNOWN.value
+        return found if found != before.outcome.value else f"{found}: {broken[name]}"
+    if before.outcome is Outcome.PASSED:
+        return before.outcome.value  # it came to be as before within a few tries
+    return seen[name].outcome.value if name in seen else Outcome.UNKNOWN.value
+
+
 def _only(units: Sequence[str]) -> str | None:
     return units[0] if len(units) == 1 else None
 
@@ -690,7 +822,7 @@ def _finish(campaign: Campaign, event: Event, verdict: Mapping[str, Any]) -> Fin
     units = [u for u in body.get("units", []) if u in campaign.county.unit_by_id]
     start, end = UnitState(body["from"]), UnitState(body["to"])
     kept = {d: str(digest) for d, digest in verdict.get("devices", {}).items() if d in known}
-    meant = bool(verdict.get("allowed"))
+    meant = bool(verdict.get("allowed")) and not body.get("trial")  # a trial is never kept
 
     def finished(ending: Ending, reason: str, *, still_open: bool = False) -> Finished:
         if not still_open:

@@ -329,7 +329,7 @@ def read_results(
         raise StationUnmeasuredError("agent", "its answer - expected a list of checks, found none")
     by_id = {row.get("id"): row for row in told if isinstance(row, dict)}
     skew_s = _clock_skew(answer, window)
-    shared: dict[str, Any] = {"clock_skew_s": skew_s, "host": answer.get("host")}
+    shared: dict[str, Any] = {"clock_skew_s": skew_s, "host": answer.get("host"), "session": nonce}
     if skew_s is not None and abs(skew_s) > _SKEW_WORTH_SAYING_S:
         shared["clock"] = f"the station's clock is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}"
     out = []

@@ -54,6 +54,30 @@ def cutover(
 
 
 @boundary
+def prove(
+    units: Units,
+    county: CountyDir = HERE,
+    *,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that nobody needs units' old paths: withhold them by a timer on the device, measure, and give them back.
+
+    Before cutover this is a cutover that is never kept; after it the old lines are closed at both ends, as retirement
+    will close them. Units named together are withheld together. Retirement asks for this proof, fresh.
+    Exit 0 proven, 1 not proven (and given back), 3 refused, 4 not known.
+    """
+    from migration import prove as stage
+    from migration.campaign import open_campaign
+
+    campaign = open_campaign(county)
+    wanted = campaign.find_units(units)
+    progress = Progress(quiet=as_json)
+    reports = stage.prove(campaign, wanted, apply=yes, say=progress.say, on_progress=progress.tick)
+    finish(reports, [u.id for u in wanted], campaign.target, applied=yes, as_json=as_json)
+
+
+@boundary
 def retire(
     units: Units,
     county: CountyDir = HERE,
@@ -133,7 +157,10 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
         show_verdict(report.verdict)
         out.print(f"  {report.unit} stays {report.state}")
     elif report.ended is None or report.ended.ok:
-        out.print(f"[green]✓ {report.unit}[/]: {report.state if applied else _say_allowed(report)}")
+        word = report.state if applied else _say_allowed(report)
+        if report.ended is not None and report.ended.trial:
+            word = f"proven with its old path withheld, which is back; it is {report.state}"
+        out.print(f"[green]✓ {report.unit}[/]: {word}")
     if not applied:
         for device, lines in report.changes.items():
             out.print(f"    {device}:")

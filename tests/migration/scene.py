@@ -257,6 +257,7 @@ def measure(
         taken_to=at.timestamp() + 10,
         withheld=withheld,
         units=units,
+        target="lab t",
     )
 
 

@@ -58,7 +58,8 @@ def test_the_digest_covers_everything_but_order() -> None:
     Random(4).shuffle(results)
 
     def again(**changes: object) -> Evidence:
-        fields = {n: getattr(RUN, n) for n in ("run", "bound", "taken_from", "taken_to", "units", "withheld")}
+        names = ("run", "bound", "taken_from", "taken_to", "units", "withheld", "target")
+        fields = {n: getattr(RUN, n) for n in names}
         return make_evidence(changes.pop("results", results), **(fields | changes))  # type: ignore[arg-type]
 
     assert again() == RUN
@@ -70,6 +71,7 @@ def test_the_digest_covers_everything_but_order() -> None:
         {"taken_to": 0.0},
         {"units": ()},
         {"withheld": ()},
+        {"target": "field"},
         {"results": results[1:]},
         {"results": [results[0].altered(ms=9.0), *results[1:]]},
     ):

@@ -18,7 +18,16 @@ from inventory.model import County
 from inventory.reader import load_county
 from inventory.topology import build_topology
 from migration.evidence import Bound, Evidence
-from migration.gates import Stage, Verdict, judge_back, judge_cutover, judge_proof, judge_provision, judge_retirement
+from migration.gates import (
+    Stage,
+    Verdict,
+    judge_back,
+    judge_cutover,
+    judge_proof,
+    judge_provision,
+    judge_retirement,
+    judge_trial,
+)
 from migration.matrix import build_matrix
 from migration.proof import Situation
 from migration.units import Step, UnitState, fold
@@ -55,7 +64,7 @@ def told(*, soaked: bool = True, to: UnitState = UnitState.CUT_OVER) -> Story:
 def at_drain(county: County = COUNTY) -> Situation:
     """A situation in which a town's unit may be drained."""
     story = told()
-    fresh = measure(county, story.at)
+    fresh = measure(county, story.at, withheld=FIN)
     return situation_of(county, story.wait_s(20), fresh)
 
 
@@ -71,7 +80,7 @@ def at_last() -> Situation:
     """A situation in which the county's own unit may be drained: all others are shut."""
     story = told()
     story.go(*FIN[1:], to=UnitState.SHUT)
-    fresh = measure(COUNTY, story.at)
+    fresh = measure(COUNTY, story.at, withheld=FIN)
     return situation_of(COUNTY, story.wait_s(20), fresh)
 
 
@@ -312,20 +321,20 @@ def test_evidence_from_before_the_cutover_is_void() -> None:
 def test_a_later_change_under_the_path_voids_evidence() -> None:
     """A change to a router under the path after the run voids it, even when the configuration came back the same."""
     story = told()
-    fresh = measure(COUNTY, story.at)
+    fresh = measure(COUNTY, story.at, withheld=FIN)
     story.wait_s(20)
     key = story.begin(Step.CUTOVER, "soc@county", UnitState.PROVISIONED, UnitState.CUT_OVER, "core1")
     story.end(Step.CUTOVER, key, "soc@county", UnitState.PROVISIONED, result="undone")
     verdict = judge_retirement("fin@ta", "drain", situation_of(COUNTY, story, fresh))
     assert "before the last change on core1" in text_of(verdict)
-    again = measure(COUNTY, story.at)
+    again = measure(COUNTY, story.at, withheld=FIN)
     assert judge_retirement("fin@ta", "drain", situation_of(COUNTY, story.wait_s(11), again)).allowed
 
 
 def test_a_change_elsewhere_voids_nothing() -> None:
     """A change to a router that is not under a unit's path leaves its evidence alone."""
     story = told()
-    fresh = measure(COUNTY, story.at)
+    fresh = measure(COUNTY, story.at, withheld=FIN)
     key = story.wait_s(20).begin(Step.BACK, "fin@tb", UnitState.CUT_OVER, UnitState.PROVISIONED, "r-tb")
     story.end(Step.BACK, key, "fin@tb", UnitState.PROVISIONED)
     now = bound_now(COUNTY, **{"r-tb": "changed"})
@@ -338,6 +347,8 @@ def test_a_change_elsewhere_voids_nothing() -> None:
         (bound_now(COUNTY, core2="drifted"), "under another configuration of core2"),
         (bound_now(COUNTY).model_copy(update={"plan": "new"}), "under another address plan"),
         (bound_now(COUNTY).model_copy(update={"inventory": "new"}), "under another inventory"),
+        (bound_now(COUNTY).model_copy(update={"topology": "new"}), "under another topology"),
+        (bound_now(COUNTY).model_copy(update={"policy": "new"}), "under another policy"),
         (bound_now(COUNTY).model_copy(update={"configs": {}}), "what runs now on core1, core2, r-ta is not known"),
     ],
 )
@@ -391,7 +402,7 @@ def test_the_last_word_counts() -> None:
     run = scene.evidence[0]
     check = run.results[needed("drain")[0]].check
     failed = measure(COUNTY, scene.now, results=[fail_check(check, scene.now)])
-    mended = measure(COUNTY, scene.now + timedelta(seconds=60))
+    mended = measure(COUNTY, scene.now + timedelta(seconds=60), withheld=FIN)
     later = replace(scene, now=scene.now + timedelta(seconds=90))
     refused = judge_retirement("fin@ta", "drain", replace(later, evidence=(run, failed)))
     assert [r.why.split(" (")[0] for r in refused.reasons] == [
@@ -545,7 +556,7 @@ def test_an_unfinished_change_holds_the_gate_but_not_itself() -> None:
     """An open intent refuses every other act on the unit; the command that takes it up again is not held by it."""
     story = told()
     key = story.begin(Step.DRAIN, "fin@ta", UnitState.CUT_OVER, UnitState.DRAINED, "fin-county")
-    fresh = measure(COUNTY, story.at)
+    fresh = measure(COUNTY, story.at, withheld=FIN)
     scene = situation_of(COUNTY, story.wait_s(20), fresh)
     verdict = judge_retirement("fin@ta", "drain", scene)
     assert f"a change of fin@ta is unfinished ({key})" in text_of(verdict)
@@ -579,6 +590,31 @@ def test_a_trial_is_proven_only_with_the_old_path_withheld() -> None:
     early = measure(COUNTY, since - timedelta(seconds=5), withheld=("fin@ta",))
     scene = situation_of(COUNTY, story, early, now=now, resuming=key)
     assert "before the old path was withheld" in text_of(judge_proof("fin@ta", scene, since=since))
+
+
+def test_a_line_is_drained_only_after_a_trial_without_it() -> None:
+    """While the old link is up a pass proves nothing for its retirement; once it is drained or shut, any later run counts."""
+    story = told()
+    beside = measure(COUNTY, story.at)
+    verdict = judge_retirement("fin@ta", "drain", situation_of(COUNTY, story.wait_s(20), beside))
+    assert not verdict.allowed
+    assert all("while the old path of fin@ta was up, which proves nothing" in r.why for r in verdict.reasons)
+    story.go("fin@ta", "fin@va1", to=UnitState.DRAINED).go("fin@va1", to=UnitState.SHUT)
+    verdict = judge_retirement("fin@ta", "shut", situation_of(COUNTY, story, beside))
+    assert "while the old path of fin@ta was up" in text_of(verdict)
+    after = measure(COUNTY, story.at)
+    assert judge_retirement("fin@ta", "shut", situation_of(COUNTY, story.wait_s(20), after)).allowed
+
+
+def test_a_trial_takes_nobody_elses_line_away() -> None:
+    """A unit's old line is withheld after its cutover only when all whom it carries or serves are cut over, too."""
+    scene = situation_of(COUNTY, told())
+    assert all(judge_trial(u, scene).allowed for u in FIN)
+    partly = Story().go(*FIN[:2], to=UnitState.CUT_OVER)
+    assert "fin@tb is still carried by it" in text_of(judge_trial("fin@county", situation_of(COUNTY, partly)))
+    assert judge_trial("fin@ta", situation_of(COUNTY, partly)).allowed
+    gone = told().go("fin@tb", to=UnitState.DRAINED)
+    assert "cannot prove now" in text_of(judge_trial("fin@tb", situation_of(COUNTY, gone)))
 
 
 def test_cutover_does_not_wait_for_what_only_cutover_provides() -> None:
@@ -661,7 +697,8 @@ def test_the_sample_county_can_be_taken_to_the_end() -> None:
     def scene(story: Story) -> Situation:
         began = story.at
         results = [pass_check(c, began + timedelta(seconds=5)) for c in checks]
-        run = measure(county, began, results=results, bound=bound_now(county))
+        withheld = [u.id for u in county.units]
+        run = measure(county, began, results=results, bound=bound_now(county), withheld=withheld)
         return replace(situation_of(county, story.wait_s(20), run), checks=checks)
 
     def all_allowed(verdicts: list[Verdict]) -> None:

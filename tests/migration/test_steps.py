@@ -172,7 +172,7 @@ class Scene:
         self.fails_under: Callable[[], set[str]] = set
         self.matrix = SimpleNamespace(checks=build_checks(self.county), hops=None)
         self.plan = SimpleNamespace(digest="plan")
-        self.folder, self.access, self.nornir = folder, None, None
+        self.folder, self.access, self.nornir, self.target = folder, None, None, "lab t"
         for unit in units:
             self.ledger.append(
                 Kind.OUTCOME,
@@ -319,6 +319,53 @@ def test_the_gate_decides_on_the_proof(scene: Scene) -> None:
     assert ended.ending == "undone"
     assert "never measured" in ended.reasons[0]
     assert scene.running() == [BEFORE, BEFORE]
+
+
+def test_a_trial_proves_and_gives_everything_back(scene: Scene) -> None:
+    """A proven trial confirms nothing: every router runs what it ran before, and the unit is called proven."""
+    ended = scene.go(scene.attempt(step=Step.PROVE, trial=True))[0]
+    assert (ended.ok, ended.word) == (True, "proven, and given back")
+    assert scene.running() == [BEFORE, BEFORE]
+    assert not [d for verb, d in scene.wire.log if verb == "confirm"]
+    assert scene.state() is UnitState.PROVEN
+    run = [e for e in scene.events() if e.kind is Kind.EVIDENCE][-1]
+    assert run.body["withheld"] == [UNIT]
+    again = scene.go(scene.attempt(), change_id="c2")[0]
+    assert (again.ok, scene.state()) == (True, UnitState.CUT_OVER)
+
+
+def test_a_trial_that_fails_gives_everything_back(scene: Scene) -> None:
+    """What works only beside the old path is found by a trial, and is there again afterwards."""
+    victim = scene.attempt().must[0]
+    scene.fails_under = lambda: {victim.id} if scene.wire.routers[OLD].armed else set()
+    ended = scene.go(scene.attempt(step=Step.PROVE, trial=True))[0]
+    assert (ended.ending, ended.word) == ("undone", "went back")
+    assert victim.id in ended.reasons[0]
+    assert scene.running() == [BEFORE, BEFORE]
+    assert scene.state() is UnitState.PROVISIONED
+
+
+def test_a_trial_whose_way_back_breaks_something_says_so(scene: Scene) -> None:
+    """After the old path was given back everything must work as before; what does not is named, though it was proven."""
+    victim = scene.attempt().must[0]
+    scene.fails_under = lambda: {victim.id} if any(verb == "roll back" for verb, _ in scene.wire.log) else set()
+    ended = scene.go(scene.attempt(step=Step.PROVE, trial=True))[0]
+    assert "does not since it was given back" in ended.reasons[0]
+
+
+def test_the_three_questions_are_answered_and_recorded(scene: Scene) -> None:
+    """A proof records what held before, what holds only now, and every check of others that came out otherwise."""
+    mine, other = scene.attempt().must[0], scene.attempt().watch[0]
+    scene.fails_under = lambda: set() if scene.wire.routers[NEW].armed else {mine.id, other.id}
+    ended = scene.go()[0]
+    assert ended.ok
+    found = ended.questions
+    assert found is not None
+    assert (found.newly, found.already, found.holds) == (1, found.asked - 1, found.asked)
+    assert found.withheld_on == (OLD, NEW)
+    assert [(d.check, d.before, d.after) for d in found.differences] == [(other.id, "failed", "passed")]
+    verdict = next(e for e in scene.events() if e.kind is Kind.VERDICT and e.body.get("gate") == "proof")
+    assert verdict.body["questions"] == found.model_dump(mode="json")
 
 
 def test_nothing_asked_proves_nothing(scene: Scene) -> None:

@@ -1,0 +1,120 @@
+"""Proof of units with their old path withheld: closed by a timer on the device, measured, and given back whatever comes of it.
+
+Before cutover the trial is the cutover itself, never kept. After it the old line is closed at both ends, as retirement
+will close it, so a station that is reached only because the old link is still up fails here and nowhere else. Units that
+are named together are withheld together: two that carry each other's load are found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from inventory.model import Unit
+from inventory.wording import counted
+from migration.campaign import Campaign, Say, silent
+from migration.cutover import UnitReport, cut_over_phases, group_units, measure_provided
+from migration.gates import Stage, Verdict, judge_trial, users_of
+from migration.ledger import campaign_lock
+from migration.measuring import OnProgress, keep, no_progress, read_situation
+from migration.moves import Phases, everyone_else, move_units, show_phases, unit_checks
+from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
+from migration.units import Step, UnitState, devices_under
+
+
+def prove(
+    campaign: Campaign,
+    units: Sequence[Unit],
+    *,
+    apply: bool,
+    say: Say = silent,
+    on_progress: OnProgress = no_progress,
+) -> list[UnitReport]:
+    """Withhold units' old paths together, prove every need without them, and give them back.
+
+    Every gate is asked before anything is changed; where one refuses, nothing is withheld.
+    """
+    if not apply:
+        return _judge(campaign, units, say)
+    with campaign_lock(campaign.folder, "prove", campaign.clock):
+        finish_interrupted(campaign, say=say)
+        for evidence in measure_provided(campaign, units, say, on_progress):
+            keep(campaign, evidence)
+        reports = {r.unit: r for r in _judge(campaign, units, say)}
+        for report in reports.values():
+            record_verdict(campaign, report.verdict)
+        refused = [r for r in reports.values() if not r.verdict.allowed]
+        if refused:
+            return refused
+        attempts = _plan(campaign, units)
+        names = ", ".join(u.id for u in units)
+        say(f"· the old {'paths' if len(units) > 1 else 'path'} of {names}: withheld for the proof, then given back")
+        change_id = new_change_id(campaign, "prove")
+        ended = carry_out(campaign, attempts, change_id=change_id, say=say, on_progress=on_progress)
+        for end in ended:
+            if end.questions is not None:
+                say(f"  {end.name}: {end.questions}")
+        return _reports(campaign, reports, attempts, ended)
+
+
+def _reports(
+    campaign: Campaign, judged: dict[str, UnitReport], attempts: Sequence[Attempt], ended: Sequence[Ended]
+) -> list[UnitReport]:
+    records = campaign.records()
+    found = {
+        unit: replace(judged[unit], ended=end, state=records[unit].state.value)
+        for attempt, end in zip(attempts, ended, strict=True)
+        for unit in attempt.units
+    }
+    return [found[unit] for unit in judged]
+
+
+def _judge(campaign: Campaign, units: Sequence[Unit], say: Say) -> list[UnitReport]:
+    county = campaign.county
+    situation = read_situation(campaign, {d for u in units for d in devices_under(county, u)}, say=say)
+    out = []
+    for unit in units:
+        verdict: Verdict = judge_trial(unit.id, situation)
+        phases = _phases(campaign, [unit], situation.record(unit.id).state)
+        changes = show_phases(campaign, phases) if verdict.allowed else {}
+        out.append(UnitReport(unit.id, verdict, changes, state=situation.record(unit.id).state.value))
+    return out
+
+
+def _phases(campaign: Campaign, units: Sequence[Unit], state: UnitState) -> Phases:
+    if state.reached(UnitState.CUT_OVER):
+        return move_units(campaign, units, UnitState.CUT_OVER, UnitState.SHUT)
+    return cut_over_phases(campaign, units)
+
+
+def _plan(campaign: Campaign, units: Sequence[Unit]) -> list[Attempt]:
+    """Make one attempt of all old lines that are to be closed, and one for each town that is to be tried on the extranet."""
+    records = campaign.records()
+    after = [u for u in units if records[u.id].state.reached(UnitState.CUT_OVER)]
+    before = [u for u in units if u not in after]
+    attempts = [
+        _attempt(campaign, group, UnitState.PROVISIONED, UnitState.CUT_OVER) for group in group_units(campaign, before)
+    ]
+    if after:
+        attempts.append(_attempt(campaign, after, UnitState.CUT_OVER, UnitState.SHUT))
+    return attempts
+
+
+def _attempt(campaign: Campaign, group: Sequence[Unit], start: UnitState, end: UnitState) -> Attempt:
+    county = campaign.county
+    users = group
+    if start is UnitState.CUT_OVER:
+        users = list(dict.fromkeys(user for unit in group for user in users_of(county, unit, Stage.DRAIN)))
+    ids = tuple(u.id for u in group)
+    return Attempt(
+        name=ids[0] if len(ids) == 1 else f"{counted(len(ids), 'unit')} with {ids[0]}".replace(" ", "-"),
+        step=Step.PROVE,
+        phases=_phases(campaign, group, start),
+        must=unit_checks(campaign, users),
+        watch=everyone_else(campaign, users),
+        units=ids,
+        start=start,
+        end=end,
+        withheld=ids,
+        trial=True,
+    )
