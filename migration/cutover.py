@@ -122,8 +122,8 @@ def _settle_cores(campaign: Campaign, units: Sequence[Unit], say: Say, on_progre
     found = wire.compare(campaign.nornir, changes)
     deaf = [found[c.device].error or f"{c.device}: does not answer" for c in changes if not found[c.device].ok]
     if deaf:
-        names = " ".join(configs)
-        say(f"! the units stay cut over, but {deaf[0]}; then give the cores the rest: 'extranet config push {names}'")
+        todo = f"then give the cores the rest: 'extranet config push {' '.join(configs)}'"
+        say(f"! the units stay cut over, but {deaf[0]}; {todo}")
         return
     changed = [c for c in changes if found[c.device].value]
     if not changed:
