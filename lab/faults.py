@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from pydantic import Field
 
 from inventory.errors import UnknownNameError
-from inventory.model import Model
+from inventory.model import County, Model, Protocol
 from lab import kernel
 from lab.errors import LabBootError, LabError
 from lab.layout import MANAGEMENT
@@ -27,6 +28,15 @@ from lab.state import Cable, LabState, NodeState, replace_file, runtime_dir
 
 _TABLE = "inet extranet_fault"
 _EARLY = -300
+_NGINX = "/etc/extranet/nginx.conf"
+_BACK_END = """\
+import socketserver, sys
+class Answer(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(sys.argv[3].encode())
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer((sys.argv[1], int(sys.argv[2])), Answer).serve_forever()
+"""
 _POWER_OFF = f"""\
 kill -9 -1
 for f in /run/* /run/.[!.]*; do
@@ -77,12 +87,23 @@ class Drop(Model):
     port: int | None = Field(default=None, ge=1, le=65535)
 
 
+class Lean(Model):
+    """A plain TCP service whose front end at `server` fetches its answers from `router`, over an old line, at `address`."""
+
+    service: str
+    server: str
+    router: str
+    address: str
+    port: int
+
+
 class Faults(Model):
     """All faults in force."""
 
     cuts: tuple[Cut, ...] = ()
     drops: tuple[Drop, ...] = ()
     stopped: tuple[str, ...] = ()
+    leans: tuple[Lean, ...] = ()
 
 
 class FaultError(LabError):
@@ -279,6 +300,66 @@ def _joined(scripts: list[str]) -> str:
     """Join scripts for one table: it is cleared once, by the first."""
     head, *rest = scripts
     return head + "".join("\n".join(s.splitlines()[2:]) + "\n" for s in rest)
+
+
+def lean(state: LabState, county: County, service: str, circuit: str) -> Lean:
+    """Make a TCP service lean on a town's old line: its answers come from behind it, so that only its loss shows that.
+
+    The way there is the hub's address on the server's LAN, so the county's unit must have been cut over.
+    """
+    found, line = county.service_by_id.get(service), county.circuit_by_id.get(circuit)
+    if found is None:
+        raise UnknownNameError("service", service, county.service_by_id)
+    if line is None:
+        raise UnknownNameError("circuit", circuit, county.circuit_by_id)
+    server = county.server_by_id[found.server]
+    unit = county.unit_by_lan.get((server.site, server.plane))
+    if found.protocol is not Protocol.TCP or unit is None or unit.network != line.network or not line.wan_prefix:
+        todo = "name a TCP service of a department, and a town's line of the same department"
+        raise FaultError(service, f"cannot lean on {circuit}", todo)
+    one = Lean(
+        service=service,
+        server=server.id,
+        router=line.device or "",
+        address=str(line.wan_prefix.network_address + 2),
+        port=found.port,
+    )
+    with _changing(state) as box:
+        if any(x.service == service for x in box[0].leans):
+            raise FaultError(service, "leans already", f"stand it up again with 'extranet lab fault unlean {service}'")
+        # A session of its own, so that it outlives this command; it ends with its node.
+        back_end = ["python3", "-c", _BACK_END, one.address, str(one.port), f"{service} ready\n"]
+        quoted = " ".join(shlex.quote(word) for word in back_end)
+        _in_node(state, one.router, f"setsid {quoted} >/dev/null 2>&1 </dev/null &")
+        _in_node(state, one.server, f"ip route replace {one.address}/32 via {unit.interconnect}")
+        edit = f's/return "{service} ready[^;]*;/proxy_pass {one.address}:{one.port};/'
+        _in_node(
+            state,
+            one.server,
+            f"cp {_NGINX} {_NGINX}.upright && sed -i {shlex.quote(edit)} {_NGINX} && nginx -c {_NGINX} -s reload",
+        )
+        box[0] = box[0].model_copy(update={"leans": (*box[0].leans, one)})
+    return one
+
+
+def unlean(state: LabState, service: str) -> Lean:
+    """Have a service answer by itself again."""
+    with _changing(state) as box:
+        one = next((x for x in box[0].leans if x.service == service), None)
+        if one is None:
+            raise FaultError(service, "leans on nothing", "see 'extranet lab status'")
+        _in_node(state, one.server, f"mv {_NGINX}.upright {_NGINX} && nginx -c {_NGINX} -s reload")
+        _in_node(state, one.server, f"ip route del {one.address}/32 || true")
+        _in_node(state, one.router, f"pkill -f '[ ]{one.address} {one.port} ' || true")
+        box[0] = box[0].model_copy(update={"leans": tuple(x for x in box[0].leans if x != one)})
+    return one
+
+
+def _in_node(state: LabState, node: str, script: str) -> None:
+    done = exec_in(state, node, ["/bin/sh", "-c", script], timeout_s=20)
+    if done.returncode != 0:
+        why = (done.stderr.strip() or f"exit {done.returncode}").splitlines()[-1]
+        raise FaultError(node, why, "see 'extranet lab status'")
 
 
 def kill_ssh(state: LabState, name: str) -> int:

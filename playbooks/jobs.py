@@ -189,6 +189,21 @@ class Cutover(Job):
         return _unit_report(self, campaign, [u.id for u in units], done, check=check)
 
 
+class Prove(Job):
+    """Prove that nobody needs units' old paths: withheld together, measured, given back."""
+
+    name = "prove"
+    units: Names
+
+    def run(self, campaign: Campaign, *, check: bool, say: Say, on_progress: OnProgress) -> JobReport:
+        """Withhold, measure, give back; with `check`, ask the gate."""
+        from migration.prove import prove
+
+        units = campaign.find_units(self.units)
+        done = prove(campaign, units, apply=not check, say=say, on_progress=on_progress)
+        return _unit_report(self, campaign, [u.id for u in units], done, check=check)
+
+
 class Retire(Job):
     """Retire units' old links as far as `until`, or with `undo` take the last stage back."""
 
@@ -212,7 +227,7 @@ class Retire(Job):
         return _unit_report(self, campaign, [u.id for u in units], done, check=check)
 
 
-JOBS: dict[str, type[Job]] = {job.name: job for job in (Push, Verify, Cutover, Retire)}
+JOBS: dict[str, type[Job]] = {job.name: job for job in (Push, Verify, Cutover, Prove, Retire)}
 
 
 def make_job(name: str, arguments: Mapping[str, object]) -> Job:

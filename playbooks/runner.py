@@ -23,8 +23,8 @@ from inventory.reader import load_county
 from playbooks.jobs import BAD_INPUT, GOOD, UNKNOWN, Outcome
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("provision", "verify", "cutover", "retire")
-BY_UNIT = ("cutover", "retire")
+NAMES = ("provision", "verify", "cutover", "prove", "retire")
+BY_UNIT = ("cutover", "prove", "retire")
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # What Ansible (before a job) and our callback (instead of one) say in plain text only.

@@ -203,17 +203,33 @@ def tell(story: Story, *, full: bool) -> None:  # noqa: PLR0915 - a story is rea
         story.run("lab", "fault", "undrop", station)
         green = story.run("verify", show=1)
         story.hold("everything is green", true=" 0 failed, 0 not measured" in green)
+    retired = [*network, "finance-man@county"]
+    with story.chapter(
+        "What no ping finds",
+        "Somebody's payments lean on a machine behind an old line. All is green - as long as that line is up.",
+    ):
+        story.run("lab", "fault", "lean", "finance-pay", "fin-l-chengguan")
+        story.hold("every measurement beside the old line passes", true=story.ask("verify", "--unit", one)["ok"])
+        story.run("prove", *retired, "--yes", expect=1)
+        story.hold(
+            "with the line withheld it shows, and the line is back",
+            true=story.ask("verify", "--unit", one)["ok"],
+        )
+        story.run("lab", "fault", "unlean", "finance-pay")
+    with story.chapter(
+        "Proven without it", "All finance lines closed together by timers, everything measured, the lines given back."
+    ):
+        story.run("prove", *retired, "--yes")
     with story.chapter(
         "Retired",
         "Soaked (seconds here, days in life), drained, shut, held, removed: first the towns' lines, then the county's.",
     ):
-        story.run("retire", *network, "finance-man@county", "--wait", "--yes")
+        story.run("retire", *retired, "--wait", "--yes")
     with story.chapter("Where we stand", "Every unit, the dates, and the record of it all."):
         story.run("status")
         states = {u["unit"]: u["state"] for u in story.ask("status")["units"]}
-        gone = [*network, "finance-man@county"]
-        story.hold("the finance network's old lines are gone", true=all(states[u] == "removed" for u in gone))
-        story.hold("nothing else was retired", true=all(s == "cut_over" for u, s in states.items() if u not in gone))
+        story.hold("the finance network's old lines are gone", true=all(states[u] == "removed" for u in retired))
+        story.hold("nothing else was retired", true=all(s == "cut_over" for u, s in states.items() if u not in retired))
         final = story.ask("verify", expect=(0,))
         story.hold(f"and all {final['checks']} checks still pass", true=final["ok"])
         story.run("ledger", "verify")

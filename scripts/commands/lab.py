@@ -245,6 +245,32 @@ def undrop(
     _say([d.model_dump(mode="json") for d in gone], f"{node}: {counted(len(gone), 'drop')} taken away", as_json=as_json)
 
 
+@fault.command()
+@boundary
+def lean(
+    service: Annotated[str, typer.Argument(help="A TCP service of a department, such as finance-pay.")],
+    line: Annotated[str, typer.Argument(metavar="CIRCUIT", help="A town's old line of the same department.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make a service fetch its answers over an old line: nothing shows it while the line is up. After its county's cutover."""
+    from lab import faults
+
+    made = faults.lean(_state(county), _county_and_plan(county)[0], service, line)
+    _say(made.model_dump(mode="json"), f"{service}: answers come from {made.router} over {line}", as_json=as_json)
+
+
+@fault.command()
+@boundary
+def unlean(service: str, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Have a service that leans on an old line answer by itself again."""
+    from lab import faults
+
+    gone = faults.unlean(_state(county), service)
+    _say(gone.model_dump(mode="json"), f"{service}: answers by itself again", as_json=as_json)
+
+
 @fault.command("kill-ssh")
 @boundary
 def kill_ssh(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
@@ -292,6 +318,7 @@ def _count(state: LabState) -> str:
 def _fault_lines(faults: Faults) -> list[str]:
     lines = [f"{c.cable.link} is cut" for c in faults.cuts]
     lines += [f"{name} is stopped" for name in faults.stopped]
+    lines += [f"{one.service} leans on {one.router}" for one in faults.leans]
     for d in faults.drops:
         lines.append(
             f"{d.node} drops {d.what.value}{f' port {d.port}' if d.port else ''}{f' in {d.plane}' if d.plane else ''}"

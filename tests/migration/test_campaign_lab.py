@@ -5,95 +5,19 @@ each test takes a unit of its own and puts back what it changed.
 """
 
 import json
-import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import pytest
 
-from migration.campaign import Campaign, open_campaign
-from nornir_tasks.changes import pending, read_configs
-from tests.lab_fixture import ROOT, copy_county, run_lab, skip_without_machine
+from tests.migration.town import BAD_INPUT, FAILED, GOOD, REFUSED, UNKNOWN, Town, open_town
 
 REVERT_S = 60
 TIMERS = {"revert_s": REVERT_S, "converge_s": 10, "soak_s": 1, "hold_s": 1}
-GOOD, FAILED, BAD_INPUT, REFUSED, UNKNOWN = range(5)
 KILLED = -9
 pytestmark = pytest.mark.lab
-
-
-@dataclass(frozen=True)
-class Town:
-    """A county folder whose lab is up."""
-
-    folder: Path
-
-    @cached_property
-    def campaign(self) -> Campaign:
-        """The same county, for looking on."""
-        return open_campaign(self.folder)
-
-    def run(self, *arguments: str, expect: int | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `extranet`, and hold it to its exit code."""
-        return self._call(["-P", "-m", "scripts.main", *arguments], expect)
-
-    def break_at(self, what: str, moment: str, *arguments: str, expect: int) -> subprocess.CompletedProcess[str]:
-        """Run `extranet` with something happening at a moment: `before|after FUNCTION CALL`."""
-        when, where, call = moment.split()
-        return self._call(
-            ["-m", "tests.migration.breakpoints", what, when, where, call, "--", *arguments], expect=expect
-        )
-
-    def _call(self, command: list[str], expect: int | None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env={**os.environ, "EXTRANET_COUNTY": str(self.folder)},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        if expect is not None:
-            assert done.returncode == expect, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def settle(self, unit: str) -> None:
-        """Wait until a unit may be cut over: routers that an earlier test rebooted have found one another again."""
-        ends = time.monotonic() + 120
-        while self.run("cutover", unit).returncode != GOOD:
-            assert time.monotonic() < ends
-
-    def fault(self, *arguments: str) -> None:
-        """Make or mend a fault."""
-        self.run("lab", "fault", *arguments, expect=GOOD)
-
-    def fault_command(self, *arguments: str) -> str:
-        """Return the shell command of a fault, to happen inside another command."""
-        return f"{sys.executable} -P -m scripts.main lab fault {' '.join(arguments)}"
-
-    def state(self, unit: str) -> str:
-        """Return where a unit stands; says when a step of it is open."""
-        record = self.campaign.records()[unit]
-        return f"{record.state} (open)" if record.open else record.state.value
-
-    def configs(self) -> dict[str, str]:
-        """Return what every router runs."""
-        return {d: out.value.text for d, out in read_configs(self.campaign.nornir).items() if out.value}
-
-    def armed(self) -> list[str]:
-        """Return the routers with an unconfirmed change."""
-        return sorted(d for d, out in pending(self.campaign.nornir).items() if out.value)
-
-    def intents(self) -> int:
-        """Return how many steps were begun."""
-        return sum(e.kind == "intent" for e in self.campaign.events())
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
@@ -104,23 +28,8 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """The lab, provisioned, its county units cut over."""
-    skip_without_machine()
-    folder = copy_county(tmp_path_factory.mktemp("campaign") / "county")
-    policy = folder / "policy.yaml"
-    text = policy.read_text("utf-8")
-    for name, seconds in TIMERS.items():
-        text = re.sub(rf"(?m)^(\s+{name}:) \d+", rf"\1 {seconds}", text)
-    policy.write_text(text, "utf-8")
-    made = Town(folder)
-    try:
-        made.run("plan", "addresses", expect=GOOD)
-        made.run("lab", "up", "--towns", "1", expect=GOOD)
-        made.run("config", "push", "--yes", expect=GOOD)
-        hubs = [f"{network}@county" for network in ("finance-man", "party-edu", "social-security", "real-estate")]
-        made.run("cutover", *hubs, "--yes", expect=GOOD)
+    with open_town(tmp_path_factory.mktemp("campaign") / "county", TIMERS) as made:
         yield made
-    finally:
-        run_lab(folder, "down")
 
 
 def test_a_cutover_is_kept_done_once_and_taken_back(town: Town) -> None:
@@ -225,6 +134,11 @@ def test_a_village_retires_stage_by_stage_and_comes_back(town: Town) -> None:
     town.run("cutover", unit, "--yes", expect=GOOD)
     time.sleep(TIMERS["soak_s"])
     assert json.loads(town.run("verify", "--unit", unit, "--json", expect=GOOD).stdout)["ok"]
+    refused = town.run("retire", unit, "--yes", expect=REFUSED)
+    assert f"while the old path of {unit} was up, which proves nothing" in refused.stdout
+    before = town.configs()
+    town.run("prove", unit, "--yes", expect=GOOD)
+    assert (town.configs(), town.armed(), town.state(unit)) == (before, [], "cut_over")
     newest = max((town.folder / "evidence").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     kept = newest.read_bytes()
     newest.write_bytes(kept[:-9])
@@ -252,7 +166,7 @@ def test_a_town_drains_while_its_villages_still_use_its_line(town: Town) -> None
     assert town.state(behind) == "provisioned"
     town.run("cutover", unit, "--yes", expect=GOOD)
     time.sleep(TIMERS["soak_s"])
-    town.run("verify", "--unit", unit, expect=GOOD)
+    town.run("prove", unit, "--yes", expect=GOOD)
     town.run("retire", unit, "--until", "drained", "--yes", expect=GOOD)
     assert town.state(unit) == "drained"
     refused = town.run("retire", unit, "--until", "shut", "--yes", expect=REFUSED)
@@ -343,7 +257,7 @@ def test_interrupted_at_any_moment_it_ends_whole(town: Town, moment: str, number
     if town.state(unit) == "provisioned":
         town.run("cutover", unit, "--yes", expect=GOOD)
         before = town.configs()
-    town.run("verify", "--unit", unit)
+    town.run("prove", unit, "--yes", expect=GOOD)
     moment = moment.replace("_commit 2", "_commit 1").replace("confirm 2", "confirm 1")
     town.break_at(number, moment, "retire", unit, "--until", "drained", "--yes", expect=UNKNOWN)
     assert town.armed() == []

@@ -327,7 +327,10 @@ def test_ledger_without_triggers_is_broken(county: Path) -> None:
     ("command", "expected"),
     [
         (["lab", "fault", "drop", "core1", "--what", "bogus"], "icmp, tcp, udp, icmp-too-big, found 'bogus'"),
-        (["playbook", "provison"], "provision, verify, cutover, retire, found 'provison'; did you mean provision?"),
+        (
+            ["playbook", "provison"],
+            "provision, verify, cutover, prove, retire, found 'provison'; did you mean provision?",
+        ),
     ],
 )
 def test_a_handful_of_words_is_listed(county: Path, command: list[str], expected: str) -> None:
