@@ -285,6 +285,13 @@ class Timers(Model):
         description="seconds that a line stays shut before its configuration may be removed",
         examples=[259200],
     )
+    exception_s: int = Field(
+        default=30 * 86400,
+        ge=60,
+        le=90 * 86400,
+        description="seconds that a recorded exception to a gate may stand at most",
+        examples=[2592000],
+    )
     evidence_ttl_s: int = Field(default=3600, ge=10, description="seconds that a measurement counts", examples=[3600])
     probe_timeout_s: float = Field(
         default=3.0, gt=0, le=30, description="seconds to wait for the answer to one probe", examples=[3]

@@ -51,6 +51,7 @@ class UnitReport:
             "allowed": self.verdict.allowed,
             "gate": self.verdict.gate,
             "reasons": [r.model_dump(mode="json") for r in self.verdict.reasons],
+            "excused": [r.model_dump(mode="json") for r in self.verdict.excused],
             "changes": self.changes,
             "outcome": self.ended.as_json() if self.ended else None,
         }
@@ -214,6 +215,7 @@ def _cut_over(
             start=UnitState.PROVISIONED,
             end=UnitState.CUT_OVER,
             withheld=tuple(u.id for u in group),
+            excused=tuple(r for u in group for r in reports[u.id].verdict.excused),
         )
         for group in wave
     ]

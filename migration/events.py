@@ -29,6 +29,8 @@ class Kind(StrEnum):
     EVIDENCE = "evidence"
     VERDICT = "verdict"
     NOTE = "note"
+    EXCEPTION = "exception"
+    """A recorded exception to a gate, or its withdrawal (`migration.waivers`)."""
 
 
 class Event(Model):

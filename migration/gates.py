@@ -12,8 +12,9 @@ from enum import StrEnum
 
 from inventory.model import EXTRANET, Circuit, County, Model, Unit
 from inventory.wording import say_span
-from migration.proof import Away, Reason, Situation, judge_legs, say_moment
+from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment
 from migration.units import UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
+from migration.waivers import excuse
 from nornir_tasks.drivers import Capabilities
 
 
@@ -26,12 +27,17 @@ class Stage(StrEnum):
 
 
 class Verdict(Model):
-    """A gate's word: allowed only without reasons. `unit` is None for gates about devices."""
+    """A gate's word: allowed only without reasons. `unit` is None for gates about devices.
+
+    `excused` are the reasons that a recorded exception excuses, each with the exception's id; whoever shows the verdict
+    shows them too.
+    """
 
     gate: str
     unit: str | None
     allowed: bool
     reasons: tuple[Reason, ...] = ()
+    excused: tuple[Excused, ...] = ()
 
 
 def judge_provision(
@@ -47,37 +53,39 @@ def judge_provision(
     `plan_digest` is that of the plan the configuration was rendered from (None: there is no plan); `accepted` the
     devices whose missing rollback timer or candidate check the operator accepted in the ledger.
     """
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     wanted = sorted(set(devices))
     if not wanted:
-        reasons.append("no device to provision: an empty run is a failure")
+        reasons.append(_say(ReasonKind.EMPTY, "no device to provision: an empty run is a failure"))
     if plan_digest is None:
-        reasons.append("there is no address plan: run 'extranet plan addresses'")
+        reasons.append(_say(ReasonKind.PLAN, "there is no address plan: run 'extranet plan addresses'"))
     elif plan_digest != situation.current.plan:
-        reasons.append("the configuration was rendered from another address plan than the one of now: render it again")
+        why = "the configuration was rendered from another address plan than the one of now: render it again"
+        reasons.append(_say(ReasonKind.PLAN, why))
     for name in wanted:
-        device = situation.county.device_by_id.get(name)
-        if device is None:
-            reasons.append(f"{name}: not in the inventory, and nothing outside it is ever contacted")
-            continue
-        if device.network != EXTRANET:
-            reasons.append(f"{name}: a legacy router is never replaced whole")
-        able = capabilities.get(name)
-        if able is None:
-            reasons.append(f"{name}: what it can do is not known")
-        elif name not in accepted:
-            if not able.rollback_timer:
-                reasons.append(
-                    f"{name}: platform {able.platform} has no rollback timer: accept that in the ledger first"
-                )
-            if not able.candidate_check:
-                reasons.append(
-                    f"{name}: platform {able.platform} cannot check a candidate: accept that in the ledger first"
-                )
-        change = situation.changes.get(name)
-        if change is not None and not change.finished and change.key != situation.resuming:
-            reasons.append(f"{name}: a change is unfinished ({change.key}): run the same command again to finish it")
-    return _verdict("provision", None, _plain(reasons))
+        reasons += _against_device(name, situation, capabilities.get(name), accepted=name in accepted)
+    return _verdict("provision", None, reasons, situation)
+
+
+def _against_device(name: str, situation: Situation, able: Capabilities | None, *, accepted: bool) -> Iterator[Reason]:
+    device = situation.county.device_by_id.get(name)
+    if device is None:
+        yield _say(ReasonKind.SCOPE, f"{name}: not in the inventory, and nothing outside it is ever contacted")
+        return
+    if device.network != EXTRANET:
+        yield _say(ReasonKind.SCOPE, f"{name}: a legacy router is never replaced whole")
+    if able is None:
+        yield _say(ReasonKind.CAPABILITY, f"{name}: what it can do is not known")
+    elif not accepted:
+        lacks = f"{name}: platform {able.platform}"
+        if not able.rollback_timer:
+            yield _say(ReasonKind.CAPABILITY, f"{lacks} has no rollback timer: accept that in the ledger first")
+        if not able.candidate_check:
+            yield _say(ReasonKind.CAPABILITY, f"{lacks} cannot check a candidate: accept that in the ledger first")
+    change = situation.changes.get(name)
+    if change is not None and not change.finished and change.key != situation.resuming:
+        todo = "run the same command again to finish it"
+        yield _say(ReasonKind.UNFINISHED, f"{name}: a change is unfinished ({change.key}): {todo}")
 
 
 def judge_cutover(unit_id: str, situation: Situation) -> Verdict:
@@ -92,9 +100,10 @@ def judge_cutover(unit_id: str, situation: Situation) -> Verdict:
     reasons = _standing(record, situation, {UnitState.PROVISIONED, UnitState.PROVEN}, "cut over")
     hub = county_unit(situation.county, unit.network)
     if hub is not None and hub.id != unit.id and not situation.record(hub.id).state.reached(UnitState.CUT_OVER):
-        reasons.append(f"{hub.id} cuts over first - expected cut_over, found {situation.record(hub.id).state}")
-    proofs = list(judge_legs(unit, situation, provided_only=True))
-    return _verdict("cutover", unit_id, _plain(reasons) + proofs)
+        found = situation.record(hub.id).state
+        reasons.append(_say(ReasonKind.ORDER, f"{hub.id} cuts over first - expected cut_over, found {found}"))
+    reasons += judge_legs(unit, situation, provided_only=True)
+    return _verdict("cutover", unit_id, reasons, situation)
 
 
 def judge_trial(unit_id: str, situation: Situation) -> Verdict:
@@ -110,25 +119,45 @@ def judge_trial(unit_id: str, situation: Situation) -> Verdict:
     for user in users_of(situation.county, unit, Stage.DRAIN):
         state = situation.record(user.id).state
         if not state.reached(UnitState.CUT_OVER):
-            reasons.append(f"{user.id} is still carried by it - expected cut_over, found {state}")
-    return _verdict("trial", unit_id, _plain(reasons))
+            why = f"{user.id} is still carried by it - expected cut_over, found {state}"
+            reasons.append(_say(ReasonKind.DEPENDENT, why))
+    return _verdict("trial", unit_id, reasons, situation)
 
 
-def judge_proof(unit_id: str, situation: Situation, *, since: datetime) -> Verdict:
+def judge_proof(unit_id: str, situation: Situation, *, since: datetime, together: Iterable[str] = ()) -> Verdict:
     """Judge, with the old path withheld, whether the new one carries everything: keep it, or go back.
 
-    Only runs that began at `since` (when the old path was withheld) or later and name the unit in `withheld` count.
+    Only runs that began at `since` (when the old path was withheld) or later count, and of those only the ones that
+    name in `withheld` the unit and all units that go `together` with it: one may have been the other's backup.
     """
     unit = find_unit(situation.county, unit_id)
-    proofs = list(judge_legs(unit, situation, since=since, away=Away((unit_id,))))
-    return _verdict("proof", unit_id, tuple(proofs))
+    away = tuple(Away((name,), trial=frozenset({unit.id, *together})) for name in dict.fromkeys((unit.id, *together)))
+    return _verdict("proof", unit_id, judge_legs(unit, situation, since=since, away=away), situation)
 
 
-def judge_retirement(unit_id: str, stage: Stage | str, situation: Situation) -> Verdict:
+def judge_together(
+    units: Iterable[str], stage: Stage | str, situation: Situation, *, wave: Iterable[str] = ()
+) -> dict[str, Verdict]:
+    """Judge a stage of retirement for units that go in one wave: none may lean on another that goes with it.
+
+    Evidence counts for a unit only when the old paths of all others in the wave were out of use while it was taken:
+    withheld in that run, or left by their own cutover before it began. `wave` names units besides that go at the same
+    time, in this stage or another.
+    """
+    asked = tuple(dict.fromkeys(units))
+    going = frozenset({*asked, *wave})
+    return {unit: judge_retirement(unit, stage, situation, together=going) for unit in asked}
+
+
+def judge_retirement(
+    unit_id: str, stage: Stage | str, situation: Situation, *, together: Iterable[str] = ()
+) -> Verdict:
     """Judge whether a stage of a unit's retirement may begin.
 
-    Asks for the state, the time in it, that nobody else still hangs on the link, and proof for everybody who used it,
-    measured without the old path: withheld by a trial (`judge_trial`), or once it is drained or shut.
+    Asks for the state, the time in it, that nobody else still hangs on the link, that the extranet does not run over
+    what is taken away, and proof for everybody who used it, measured without the old path: withheld by a trial
+    (`judge_trial`), or once it is drained or shut. `together` are the units that go in the same wave: the proof must
+    hold without any of their old paths.
     """
     stage = Stage(stage)
     unit = find_unit(situation.county, unit_id)
@@ -140,15 +169,21 @@ def judge_retirement(unit_id: str, stage: Stage | str, situation: Situation) -> 
     }[stage]
     reasons = _standing(record, situation, states, stage.value)
     if stage is Stage.DRAIN:
-        reasons += _waited(record, UnitState.CUT_OVER, situation.policy.timers.soak_s, "soak", situation)
+        reasons += _waited(record, UnitState.CUT_OVER, situation.policy.timers.soak_s, ReasonKind.SOAK, situation)
     if stage is Stage.REMOVE:
-        reasons += _waited(record, UnitState.SHUT, situation.policy.timers.hold_s, "hold", situation)
+        reasons += _waited(record, UnitState.SHUT, situation.policy.timers.hold_s, ReasonKind.HOLD, situation)
     reasons += _dependents(unit, stage, situation)
-    users = users_of(situation.county, unit, stage)
+    reasons += _carried(unit, stage, situation)
     gone = {Stage.SHUT: UnitState.DRAINED, Stage.REMOVE: UnitState.SHUT}.get(stage)
-    away = Away((unit_id,), record.entered.get(gone) if gone else None)
-    proofs = [reason for user in users for reason in judge_legs(user, situation, after_cutover=True, away=away)]
-    return _verdict(stage.value, unit_id, _plain(reasons) + proofs)
+    others = tuple(u for u in dict.fromkeys(together) if u != unit.id)
+    trial = frozenset({unit.id, *others})
+    away = (
+        Away((unit.id,), record.entered.get(gone) if gone else None, trial=trial),
+        *(Away((u,), situation.record(u).entered.get(UnitState.DRAINED), trial=trial) for u in others),
+    )
+    for user in users_of(situation.county, unit, stage):
+        reasons += judge_legs(user, situation, after_cutover=True, away=away)
+    return _verdict(stage.value, unit_id, reasons, situation)
 
 
 def users_of(county: County, unit: Unit, stage: Stage) -> tuple[Unit, ...]:
@@ -166,55 +201,84 @@ def judge_back(unit_id: str, situation: Situation) -> Verdict:
     unit = find_unit(situation.county, unit_id)
     county = situation.county
     record = situation.record(unit_id)
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     if record.state is UnitState.REMOVED:
-        reasons.append("removed has no way back: its configuration is gone")
+        reasons.append(_say(ReasonKind.NO_WAY_BACK, "removed has no way back: its configuration is gone"))
     elif not record.state.reached(UnitState.PROVISIONED) and record.intent is None:
-        reasons.append(f"there is nothing to go back from - expected provisioned or later, found {record.state}")
+        why = f"there is nothing to go back from - expected provisioned or later, found {record.state}"
+        reasons.append(_say(ReasonKind.STATE, why))
     if unit == county_unit(county, unit.network) and record.state in {UnitState.CUT_OVER, UnitState.SOAKED}:
         later = {u.id: situation.record(u.id).state for u in units_behind(county, unit)}
         reasons += [
-            f"{name} must go back first - expected provisioned, found {state}"
+            _say(ReasonKind.ORDER, f"{name} must go back first - expected provisioned, found {state}")
             for name, state in later.items()
             if state.reached(UnitState.CUT_OVER)
         ]
     for above in _carriers(county, unit):
         state = situation.record(above.id).state
         if state.reached(UnitState.SHUT) and record.state.reached(UnitState.CUT_OVER):
-            reasons.append(
-                f"{above.id} carries its old path and must go back first - expected drained or before, found {state}"
-            )
-    return _verdict("back", unit_id, _plain(reasons))
+            why = f"{above.id} carries its old path and must go back first - expected drained or before, found {state}"
+            reasons.append(_say(ReasonKind.ORDER, why))
+    return _verdict("back", unit_id, reasons, situation)
 
 
-def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], act: str) -> list[str]:
-    out = [f"the record of {record.unit} holds what cannot be: {p}" for p in record.problems]
+def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], act: str) -> list[Reason]:
+    out = [_say(ReasonKind.RECORD, f"the record of {record.unit} holds what cannot be: {p}") for p in record.problems]
     out += [
-        f"a change of {record.unit} is unfinished ({event.key}): run the same command again to finish it"
+        _say(
+            ReasonKind.UNFINISHED,
+            f"a change of {record.unit} is unfinished ({event.key}): run the same command again to finish it",
+        )
         for event in record.open
         if event.key != situation.resuming
     ]
     if record.state not in states:
         expected = " or ".join(s for s in UnitState if s in states)
-        out.append(f"{record.unit} cannot {act} now - expected {expected}, found {record.state}")
+        out.append(
+            _say(ReasonKind.STATE, f"{record.unit} cannot {act} now - expected {expected}, found {record.state}")
+        )
     return out
 
 
-def _waited(record: UnitRecord, state: UnitState, wanted_s: int, word: str, situation: Situation) -> list[str]:
+def _waited(
+    record: UnitRecord, state: UnitState, wanted_s: int, kind: ReasonKind, situation: Situation
+) -> list[Reason]:
     since = record.entered.get(state)
     if since is None:
-        return [f"{record.unit} has not begun to {word}: it never came to {state}"]
+        return [_say(ReasonKind.STATE, f"{record.unit} has not begun to {kind}: it never came to {state}")]
     waited_s = (situation.now - since).total_seconds()
     if waited_s < 0:
-        return [f"{record.unit} came to {state} in the future ({say_moment(since)}): set the clock right"]
+        why = f"{record.unit} came to {state} in the future ({say_moment(since)}): set the clock right"
+        return [_say(ReasonKind.CLOCK, why)]
     if waited_s < wanted_s:
         left = say_span(wanted_s - waited_s)
         end = say_moment(since + timedelta(seconds=wanted_s))
-        return [f"the {word} of {record.unit} is not over - expected {say_span(wanted_s)}, {left} left, until {end}"]
+        why = f"the {kind} of {record.unit} is not over - expected {say_span(wanted_s)}, {left} left, until {end}"
+        return [_say(kind, why)]
     return []
 
 
-def _dependents(unit: Unit, stage: Stage, situation: Situation) -> list[str]:
+def _carried(unit: Unit, stage: Stage, situation: Situation) -> list[Reason]:
+    """Give a reason for each extranet line that what this stage takes away would cut.
+
+    An extranet circuit that `reuses` this unit's line runs over the same cable: the line's contract is handed over,
+    never released. A port is not shut while an extranet circuit ends on it.
+    """
+    line = situation.county.circuit_by_id[unit.circuit]
+    out = []
+    if stage.value == "release":
+        for over in situation.extranet_over.get(line.id, ()):
+            why = f"{over} of the extranet runs over {line.id}: hand the line over to it, it is not released"
+            out.append(_say(ReasonKind.LINE, why))
+    if stage is not Stage.DRAIN:
+        for device, port in sorted(line_ends(line) & situation.extranet_ends.keys()):
+            over = situation.extranet_ends[device, port]
+            why = f"{over} of the extranet ends on {device} {port}, which this would take down"
+            out.append(_say(ReasonKind.LINE, why))
+    return out
+
+
+def _dependents(unit: Unit, stage: Stage, situation: Situation) -> list[Reason]:
     county = situation.county
     if stage is Stage.DRAIN and unit.site != county.county_site.id:
         return []
@@ -223,9 +287,12 @@ def _dependents(unit: Unit, stage: Stage, situation: Situation) -> list[str]:
     for other in units_behind(county, unit):
         record = situation.record(other.id)
         if not record.state.reached(wanted):
-            out.append(f"{other.id} still hangs on this link - expected {wanted} or later, found {record.state}")
-        out += [f"a change of {other.id} is unfinished ({event.key})" for event in record.open]
-        out += [f"the record of {other.id} holds what cannot be: {p}" for p in record.problems]
+            why = f"{other.id} still hangs on this link - expected {wanted} or later, found {record.state}"
+            out.append(_say(ReasonKind.DEPENDENT, why))
+        out += [
+            _say(ReasonKind.UNFINISHED, f"a change of {other.id} is unfinished ({event.key})") for event in record.open
+        ]
+        out += [_say(ReasonKind.RECORD, f"the record of {other.id} holds what cannot be: {p}") for p in record.problems]
     return out
 
 
@@ -239,10 +306,10 @@ def _carriers(county: County, unit: Unit) -> Iterator[Unit]:
                 yield other
 
 
-def _plain(reasons: Iterable[str]) -> list[Reason]:
-    return [Reason(station="", service="", why=why) for why in reasons]
+def _say(kind: ReasonKind, why: str) -> Reason:
+    return Reason(station="", service="", why=why, kind=kind)
 
 
-def _verdict(gate: str, unit: str | None, reasons: Iterable[Reason]) -> Verdict:
-    found = tuple(dict.fromkeys(reasons))
-    return Verdict(gate=gate, unit=unit, allowed=not found, reasons=found)
+def _verdict(gate: str, unit: str | None, reasons: Iterable[Reason], situation: Situation) -> Verdict:
+    stand, excused = excuse(unit, gate, reasons, situation.waivers, situation.now)
+    return Verdict(gate=gate, unit=unit, allowed=not stand, reasons=stand, excused=excused)

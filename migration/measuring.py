@@ -23,6 +23,7 @@ from migration.evidence import (
 )
 from migration.proof import Situation
 from migration.units import fold, last_changes
+from migration.waivers import fold_waivers
 from nornir_tasks.changes import read_configs
 from nornir_tasks.stations.collect import OnStation, measure
 from nornir_tasks.stations.model import Check, Outcome, Result
@@ -158,6 +159,7 @@ def read_situation(
         current=current or read_bound(campaign, devices, say=say),
         now=now,
         policy=campaign.county.policy,
+        waivers=fold_waivers(events, campaign.county.policy.timers),
     )
 
 

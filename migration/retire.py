@@ -16,11 +16,11 @@ from inventory.wording import say_span
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Kind
-from migration.gates import Stage, Verdict, judge_retirement, users_of
+from migration.gates import Stage, Verdict, judge_together, users_of
 from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, no_progress, read_situation
 from migration.moves import bystander_checks, move_units, show_phases, unit_checks
-from migration.proof import Situation
+from migration.proof import Excused, ReasonKind, Situation
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitState, devices_under, outcome_body
 
@@ -45,13 +45,24 @@ STAGES: dict[UnitState, _Plan] = {
 UNDO: dict[UnitState, UnitState] = {UnitState.DRAINED: UnitState.SOAKED, UnitState.SHUT: UnitState.DRAINED}
 
 
-def judge(campaign: Campaign, units: Sequence[Unit], *, say: Say = silent) -> tuple[Situation, dict[str, Verdict]]:
-    """Ask the gate of each unit's next stage of retirement, all in one situation."""
+def judge(
+    campaign: Campaign, units: Sequence[Unit], *, wave: Sequence[Unit] = (), say: Say = silent
+) -> tuple[Situation, dict[str, Verdict]]:
+    """Ask the gate of each unit's next stage of retirement, all in one situation, as units that go together.
+
+    `wave` names the units that the same command retires besides, now or after these.
+    """
     county, records = campaign.county, campaign.records()
     stages = {u.id: STAGES[s].stage if (s := records[u.id].state) in STAGES else Stage.DRAIN for u in units}
     devices = {d for unit in units for u in users_of(county, unit, stages[unit.id]) for d in devices_under(county, u)}
     situation = read_situation(campaign, devices, say=say)
-    return situation, {u.id: judge_retirement(u.id, stages[u.id], situation) for u in units}
+    # Who is not cut over does not go, whatever was asked: its own gate says so.
+    going = [u.id for u in (*units, *wave) if records[u.id].state in STAGES]
+    verdicts: dict[str, Verdict] = {}
+    for stage in dict.fromkeys(stages.values()):
+        here = [u.id for u in units if stages[u.id] is stage]
+        verdicts |= judge_together(here, stage, situation, wave=going)
+    return situation, {u.id: verdicts[u.id] for u in units}
 
 
 def group_units(campaign: Campaign, units: Sequence[Unit]) -> list[tuple[Unit, ...]]:
@@ -85,7 +96,7 @@ def retire(
     with campaign_lock(campaign.folder, "retire", campaign.clock):
         finish_interrupted(campaign, say=say)
         for group in group_units(campaign, units):
-            reports = _Retirement(campaign, group, UnitState(until), say, on_progress, wait=wait).go()
+            reports = _Retirement(campaign, group, UnitState(until), say, on_progress, wave=units, wait=wait).go()
             out += reports
             if len(reports) < len(group) or not all(
                 r.verdict.allowed and (r.ended is None or r.ended.ok) for r in reports
@@ -119,26 +130,30 @@ class _Retirement:
         say: Say,
         on_progress: OnProgress,
         *,
+        wave: Sequence[Unit],
         wait: bool,
     ) -> None:
-        self.campaign, self.group, self.until, self.wait = campaign, group, until, wait
+        self.campaign, self.group, self.until, self.wave, self.wait = campaign, group, until, wave, wait
         self.say, self.on_progress = say, on_progress
         self.changes: dict[str, dict[str, str]] = {u.id: {} for u in group}
         self.ended: dict[str, Ended] = {}
+        self.excused: dict[str, tuple[Excused, ...]] = {}
 
     def go(self) -> list[UnitReport]:
         while True:
             least = self._least_advanced()
             if not least:
                 return self._reports({})
-            situation, verdicts = judge(self.campaign, least, say=self.say)
+            situation, verdicts = judge(self.campaign, least, wave=self.wave, say=self.say)
             if self.wait and self._wait_out(situation, verdicts):
                 continue
             for verdict in verdicts.values():
                 record_verdict(self.campaign, verdict)
+                self.excused[verdict.unit or ""] = (*self.excused.get(verdict.unit or "", ()), *verdict.excused)
             if not all(v.allowed for v in verdicts.values()):
                 return self._reports(verdicts)
-            if not self._take_stage(least, situation.record(least[0].id).state):
+            excused = {u: v.excused for u, v in verdicts.items()}
+            if not self._take_stage(least, situation.record(least[0].id).state, excused):
                 return self._reports({})
 
     def _least_advanced(self) -> list[Unit]:
@@ -153,7 +168,8 @@ class _Retirement:
         records = self.campaign.records()
         out = []
         for unit in self.group:
-            verdict = verdicts.get(unit.id) or Verdict(gate="retire", unit=unit.id, allowed=True)
+            excused = tuple(dict.fromkeys(self.excused.get(unit.id, ())))
+            verdict = verdicts.get(unit.id) or Verdict(gate="retire", unit=unit.id, allowed=True, excused=excused)
             ended, state = self.ended.get(unit.id), records[unit.id].state
             if verdict.allowed and ended is None and not state.reached(self.until):
                 continue
@@ -182,13 +198,13 @@ class _Retirement:
         time.sleep(left_s + 0.1)
         return True
 
-    def _take_stage(self, units: Sequence[Unit], state: UnitState) -> bool:
+    def _take_stage(self, units: Sequence[Unit], state: UnitState, excused: Mapping[str, tuple[Excused, ...]]) -> bool:
         """Carry one stage out for units in one state; tell whether it was kept."""
         plan = STAGES[state]
         start = state
         if state is UnitState.CUT_OVER:
             for unit in units:
-                _record_soak(self.campaign, unit)
+                _record_soak(self.campaign, unit, excused[unit.id])
             start = UnitState.SOAKED
         phases = move_units(self.campaign, units, start, plan.end)
         for unit in units:
@@ -205,6 +221,7 @@ class _Retirement:
             start=start,
             end=plan.end,
             withheld=tuple(u.id for u in units),
+            excused=tuple(r for u in units for r in excused[u.id]),
         )
         ended = carry_out(
             self.campaign,
@@ -217,12 +234,14 @@ class _Retirement:
         return ended.ok
 
 
-def _record_soak(campaign: Campaign, unit: Unit) -> None:
-    """Record that the soak is over; the drain's gate has just found it so."""
+def _record_soak(campaign: Campaign, unit: Unit, excused: Sequence[Excused]) -> None:
+    """Record that the soak is over, or excused; the drain's gate has just found it so."""
+    by = next((r.exception for r in excused if r.kind is ReasonKind.SOAK), "")
+    reason = f"soak excused by exception {by}, evidence fresh" if by else "soak over, evidence fresh"
     campaign.ledger.append(
         Kind.OUTCOME,
         f"{new_change_id(campaign, 'soak')}/{unit.id}",
-        outcome_body(Step.SOAK, result="done", state=UnitState.SOAKED, devices={}, reason="soak over, evidence fresh"),
+        outcome_body(Step.SOAK, result="done", state=UnitState.SOAKED, devices={}, reason=reason),
         unit=unit.id,
     )
 

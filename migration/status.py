@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 
 from inventory.model import County, Model, Need, Site, SiteClass, Station
 from migration.events import Event
 from migration.evidence import Evidence
 from migration.proof import Cell, cell_of, say_moment
 from migration.units import Step, UnitRecord, UnitState, open_intents
+from migration.waivers import Waiver, WaiverState, say_waiver
 from nornir_tasks.stations.model import Outcome
 
 
@@ -117,6 +118,21 @@ class OpenIntent(Model):
     todo: str = "run the same command again: it asks the devices and finishes it, or takes it back"
 
 
+class ExceptionStatus(Model):
+    """A recorded exception to a gate, over ones too. `lines` say it for people."""
+
+    id: str
+    unit: str
+    gate: str
+    state: WaiverState
+    by: str
+    approved_by: str
+    why: str
+    until: datetime
+    reasons: int
+    lines: tuple[str, ...]
+
+
 class StatusReport(Model):
     """The campaign at a glance."""
 
@@ -125,6 +141,7 @@ class StatusReport(Model):
     today: date
     plan_exists: bool
     interrupted: tuple[OpenIntent, ...] = ()
+    exceptions: tuple[ExceptionStatus, ...] = ()
     units: tuple[UnitStatus, ...]
     towns: tuple[TownStatus, ...]
     states: dict[UnitState, int]
@@ -140,11 +157,15 @@ def report(
     evidence: Iterable[Evidence],
     today: date,
     events: Iterable[Event] = (),
+    waivers: Iterable[Waiver] = (),
+    now: datetime | None = None,
 ) -> StatusReport:
     """Put together where everything stands. `evidence` is every run there is (one target's), in any order.
 
-    `events` are those the records were folded from: what is open may concern devices and no unit.
+    `events` are those the records were folded from: what is open may concern devices and no unit. `waivers` are shown
+    as they are worth `now` (without it, at the end of today in UTC).
     """
+    at = now or datetime.combine(today, time.max, UTC)
     units = tuple(_unit_status(county, u.id, records, plan_exists=plan_exists) for u in county.units)
     return StatusReport(
         county=county.id,
@@ -152,6 +173,7 @@ def report(
         today=today,
         plan_exists=plan_exists,
         interrupted=tuple(map(_open_intent, open_intents(events))),
+        exceptions=tuple(_exception(w, at) for w in waivers),
         units=units,
         towns=_towns(county, units),
         states=_count(units),
@@ -230,6 +252,21 @@ def _open_intent(event: Event) -> OpenIntent:
         actor=event.actor,
         devices=tuple(map(str, body.get("devices") or ())),
         units=(event.unit,) if event.unit else tuple(map(str, body.get("units") or ())),
+    )
+
+
+def _exception(waiver: Waiver, now: datetime) -> ExceptionStatus:
+    return ExceptionStatus(
+        id=waiver.id,
+        unit=waiver.unit,
+        gate=waiver.gate,
+        state=waiver.state(now),
+        by=waiver.by,
+        approved_by=waiver.approved_by,
+        why=waiver.why,
+        until=waiver.until,
+        reasons=len(waiver.reasons),
+        lines=tuple(say_waiver(waiver, now)),
     )
 
 

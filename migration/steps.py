@@ -44,6 +44,7 @@ from migration.measuring import (
     works,
 )
 from migration.moves import keep_unknown_gateways, move_units
+from migration.proof import Excused, same_failure
 from migration.units import Step, UnitState, intent_body, open_intents, outcome_body
 from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change, Committed
@@ -84,6 +85,8 @@ class Attempt:
     end: UnitState = UnitState.PROVISIONED
     withheld: tuple[str, ...] = ()
     trial: bool = False
+    excused: tuple[Excused, ...] = ()
+    """What the gate let pass by an exception: those checks are measured, and may fail in just that way."""
 
     @property
     def proven_state(self) -> UnitState:
@@ -96,6 +99,10 @@ class Attempt:
     def devices(self) -> tuple[str, ...]:
         """Every device it touches."""
         return tuple(dict.fromkeys(c.device for phase in self.phases for c in phase))
+
+    def accepts(self, result: Result | None) -> bool:
+        """Tell whether a check that must pass did, or failed in a way that is excused."""
+        return result is not None and (result.outcome is Outcome.PASSED or same_failure(result, self.excused))
 
 
 class Difference(Model):
@@ -193,6 +200,7 @@ def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
             "allowed": verdict.allowed,
             "reasons": len(verdict.reasons),
             "first": [str(r) for r in verdict.reasons[:20]],
+            "excused": [str(r) for r in verdict.excused],
         },
         unit=verdict.unit,
     )
@@ -396,9 +404,9 @@ class _Run:
             what = f"{counted(len(must), 'check')} from {counted(len(stations), 'station')}"
             self.say(f"· prove: {what}, repeated until they pass, at most {say_span(longest_s)}")
         results = {r.check.id: r for r in self._measure(list(must.values()), self.timers.converge_s)}
-        # What has failed already goes back without asking the bystanders as well.
         passed = {r.check.id for r in results.values() if r.outcome is Outcome.PASSED}
-        sound = [a for a in live if all(c.id in passed for c in a.must)]
+        # What has failed already goes back without asking the bystanders as well.
+        sound = [a for a in live if all(a.accepts(results.get(c.id)) for c in a.must)]
         watch = {c.id: c for a in sound for c in a.watch if c.id not in must}
         broken, differences = self._compare(list(watch.values()), baseline)
         broken |= self._find_broken([c for a in sound for c in a.must_work], {})
@@ -521,7 +529,7 @@ class _Run:
             result = results.get(check.id)
             if result is None:
                 yield f"{check.id}: never measured"
-            elif result.outcome is not Outcome.PASSED:
+            elif not attempt.accepts(result):
                 yield f"{check.id}: {result.why or result.outcome.value}"
         yield from (f"{c.id}: worked before the change, now {broken[c.id]}" for c in attempt.watch if c.id in broken)
         yield from (f"{c.id}: must answer, now {broken[c.id]}" for c in attempt.must_work if c.id in broken)
@@ -540,7 +548,7 @@ class _Run:
         situation = read_situation(self.campaign, current=bound)
         for attempt in asked:
             for unit in attempt.units:
-                verdict = judge_proof(unit, situation, since=since)
+                verdict = judge_proof(unit, situation, since=since, together=attempt.withheld)
                 self.ended[attempt.name].reasons += map(str, verdict.reasons)
 
     def _check_time(self, live: Sequence[Attempt]) -> None:

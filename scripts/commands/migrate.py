@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from migration.gates import Verdict
     from migration.retire import Until
     from migration.status import StatusReport
+    from migration.waivers import Waiver
 
 Units = Annotated[list[str], typer.Argument(help="Units, each `network@site` (ids or Chinese names).")]
 gate_app = typer.Typer(no_args_is_help=True)
@@ -157,6 +159,7 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
         show_verdict(report.verdict)
         out.print(f"  {report.unit} stays {report.state}")
     elif report.ended is None or report.ended.ok:
+        show_excused(report.verdict)
         word = report.state if applied else _say_allowed(report)
         if report.ended is not None and report.ended.trial:
             word = f"proven with its old path withheld, which is back; it is {report.state}"
@@ -184,6 +187,7 @@ def show_verdict(verdict: Verdict, *, limit: int = 12, every: bool = False) -> N
     from rich.markup import escape
 
     out = console()
+    show_excused(verdict)
     if verdict.allowed:
         out.print(f"[green]allowed[/] {verdict.gate} {verdict.unit or ''}")
         return
@@ -209,6 +213,14 @@ def show_verdict(verdict: Verdict, *, limit: int = 12, every: bool = False) -> N
         out.print(f"    ... and {counted(len(by_station) - limit, 'more station')} ('extranet gate explain' lists all)")
 
 
+def show_excused(verdict: Verdict) -> None:
+    """Print everything that an exception excuses, however much it is: nobody may overlook it."""
+    from rich.markup import escape
+
+    for reason in verdict.excused:
+        console().print(f"[yellow]excused[/] {escape(str(reason))}")
+
+
 @gate_app.callback()
 def gate_group() -> None:
     """Why a step would be allowed or refused."""
@@ -227,30 +239,125 @@ def explain(
     JSON names the step as `next`; a unit that is removed has none left, so that is null and the exit 0.
     """
     from migration.campaign import open_campaign
-    from migration.gates import Verdict, judge_cutover
-    from migration.measuring import read_situation
-    from migration.retire import judge
-    from migration.units import UnitState, devices_under
+    from migration.gates import Verdict
+    from migration.overrides import judge_next, waivers_on_record
 
     campaign = open_campaign(county)
     found = campaign.find_unit(unit)
-    record = campaign.records()[found.id]
-    if record.state is UnitState.REMOVED and not record.open and not record.problems:
-        if as_json:
-            print_json({**Verdict(gate="retire", unit=found.id, allowed=True).model_dump(mode="json"), "next": None})
-        else:
-            console().print(f"{found.id} is {record.state}: there is no next step")
-        return
-    situation = read_situation(campaign, devices_under(campaign.county, found))
-    if situation.record(found.id).state.reached(UnitState.CUT_OVER):
-        verdict = judge(campaign, [found])[1][found.id]
-    else:
-        verdict = judge_cutover(found.id, situation)
+    verdict = judge_next(campaign, found)
+    waivers = [w for w in waivers_on_record(campaign) if w.unit == found.id]
+    now = campaign.clock.now()
     if as_json:
-        print_json({**verdict.model_dump(mode="json"), "next": verdict.gate})
+        shown = verdict or Verdict(gate="retire", unit=found.id, allowed=True)
+        print_json(
+            {
+                **shown.model_dump(mode="json"),
+                "next": verdict.gate if verdict else None,
+                "exceptions": [{**w.model_dump(mode="json"), "state": w.state(now).value} for w in waivers],
+            }
+        )
+    elif verdict is None:
+        console().print(f"{found.id} is {campaign.records()[found.id].state}: there is no next step")
     else:
         show_verdict(verdict, limit=1000, every=True)
-    raise typer.Exit(EXIT_GOOD if verdict.allowed else EXIT_REFUSED)
+    if not as_json:
+        show_waivers(waivers, now)
+    raise typer.Exit(EXIT_GOOD if verdict is None or verdict.allowed else EXIT_REFUSED)
+
+
+def show_waivers(waivers: Iterable[Waiver], now: datetime) -> None:
+    """Print exceptions: who, until when, why, and what each names."""
+    from rich.markup import escape
+
+    from migration.waivers import WaiverState, say_waiver
+
+    for waiver in waivers:
+        colour = "yellow" if waiver.state(now) is WaiverState.STANDING else "dim"
+        for line in say_waiver(waiver, now):
+            console().print(f"[{colour}]{escape(line)}[/]")
+
+
+@gate_app.command("except")
+@boundary
+def except_(
+    unit: Annotated[str, typer.Argument(help="The unit, `network@site`.")],
+    county: CountyDir = HERE,
+    *,
+    station: Annotated[list[str] | None, typer.Option(help="Excuse what stands about these stations.")] = None,
+    service: Annotated[list[str] | None, typer.Option(help="Only about these services.")] = None,
+    check: Annotated[
+        list[str] | None, typer.Option(help="Only about these checks, as `gate explain --json` names them.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only reasons of these kinds: failed, unknown, soak or hold.")
+    ] = None,
+    why: Annotated[str, typer.Option(help="The reason, for whoever reads the record in a year.")] = "",
+    by: Annotated[str, typer.Option(help="The title of who asks for it.")] = "",
+    approved_by: Annotated[str, typer.Option(help="The title of who approves it; somebody else.")] = "",
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The last day (or moment) on which it holds."),
+    ] = None,
+    withdraw: Annotated[str | None, typer.Option(help="Take this exception back instead.")] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Record an exception to a unit's next gate, or take one back: two titles, a reason, an expiry, and what it excuses.
+
+    It excuses only reasons that stand now and that you name, and only a service that a station saw fail, a station
+    that did not answer, and a wait. Exit 0 recorded (or shown), 3 when something was named that nothing excuses.
+    """
+    from rich.markup import escape
+
+    from inventory.errors import ExtranetError
+    from migration.campaign import open_campaign
+    from migration.overrides import draft_waiver, record_waiver, withdraw_waiver
+
+    campaign = open_campaign(county)
+    found = campaign.find_unit(unit)
+    todo = "" if yes else "nothing was recorded - add --yes to record it"
+    if withdraw is not None:
+        waiver = withdraw_waiver(campaign, found, withdraw, by=by, why=why, apply=yes)
+        if as_json:
+            print_json({"recorded": yes, "unit": found.id, "exception": waiver.model_dump(mode="json")})
+        else:
+            show_waivers([waiver], campaign.clock.now())
+            console().print(todo or f"{waiver.id} is withdrawn")
+        return
+    if until is None:
+        raise ExtranetError("--until: an exception needs its end - expected a day such as 2027-09-30, found none")
+    draft = draft_waiver(
+        campaign,
+        found,
+        stations=station or (),
+        services=service or (),
+        checks=check or (),
+        kinds=kind or (),
+        why=why,
+        by=by,
+        approved_by=approved_by,
+        until=last_moment(until),
+    )
+    recorded = yes and not draft.never
+    if recorded:
+        record_waiver(campaign, draft)
+    if as_json:
+        print_json(draft.as_json(recorded=recorded))
+    elif draft.never:
+        for reason in draft.never:
+            console().print(f"[red]never excused[/] ({reason.kind}) {escape(str(reason))}")
+        console().print("nothing was recorded: name only what may be excused")
+    else:
+        show_waivers([draft.waiver], campaign.clock.now())
+        console().print(f"{counted(len(draft.left), 'other reason')} would still stand against {draft.verdict.gate}")
+        console().print(todo or f"{draft.waiver.id} is recorded")
+    raise typer.Exit(EXIT_REFUSED if draft.never else EXIT_GOOD)
+
+
+def last_moment(until: datetime) -> datetime:
+    """Return the moment an exception ends, here: a day alone means to its end."""
+    whole_day = (until.hour, until.minute, until.second) == (0, 0, 0)
+    return (until + timedelta(days=1) if whole_day else until).astimezone(UTC)
 
 
 @boundary
@@ -268,6 +375,7 @@ def status(
     from migration.evidence import collect_evidence
     from migration.status import report
     from migration.units import fold
+    from migration.waivers import fold_waivers
 
     campaign = open_campaign(county)
     has_ledger = (campaign.folder / "ledger.sqlite").exists()
@@ -279,6 +387,8 @@ def status(
         evidence=collect_evidence(campaign.folder, events),
         today=as_of.date() if as_of else datetime.now().astimezone().date(),
         events=events,
+        waivers=fold_waivers(events, campaign.county.policy.timers),
+        now=campaign.clock.now(),
     )
     if as_json:
         print_json(
@@ -294,8 +404,6 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
     """Print the table of towns by networks, and the dates."""
     from rich.markup import escape
     from rich.table import Table
-
-    from migration.proof import say_moment
 
     out = console()
     out.print(f"[bold]{escape(found.name)}[/] as of {found.today} - {target}, {scope}")
@@ -335,6 +443,16 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
                 + "、".join(f"{escape(title)}({n})" for title, n in who[:8])
                 + (" …" if len(who) > 8 else "")
             )
+    show_concerns(found)
+
+
+def show_concerns(found: StatusReport) -> None:
+    """Print what holds things up, and what was let pass: changes begun and not ended, exceptions, notes of units."""
+    from rich.markup import escape
+
+    from migration.proof import say_moment
+
+    out = console()
     for one in found.interrupted:
         out.print(
             f"[yellow]{escape(one.what)}[/] was interrupted (or still runs): {escape(one.about)}, "
@@ -343,6 +461,10 @@ def show_status(found: StatusReport, target: str, scope: str) -> None:
         )
     if found.interrupted:
         out.print(f"  {found.interrupted[0].todo}")
+    for excepted in found.exceptions:
+        colour = "yellow" if excepted.state == "standing" else "dim"
+        for line in excepted.lines:
+            out.print(f"[{colour}]{escape(line)}[/]")
     told = {u for one in found.interrupted for u in one.units}
     for unit in found.units:
         if unit.note and unit.unit not in told:
