@@ -120,8 +120,11 @@ def excuse(
 
 def plain_title(title: str) -> str:
     """Return a title as it is compared: full-width forms made narrow; case, spaces and invisible marks ignored."""
-    folded = unicodedata.normalize("NFKC", title).casefold()
-    return "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf")
+    before, now = "", title
+    while now != before:  # what is left after a space is gone may join to another letter
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", now).casefold())
+        before, now = now, "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf")
+    return now
 
 
 def find_problem(waiver: Waiver, timers: Timers) -> str:
