@@ -35,7 +35,7 @@ def judge(scene: Situation) -> Verdict:
 def at_drain() -> Situation:
     """A situation in which the unit may be drained."""
     story = Story().go(*FIN, to=UnitState.CUT_OVER).wait_s(4000)
-    fresh = measure(COUNTY, story.at)
+    fresh = measure(COUNTY, story.at, withheld=FIN)
     return situation_of(COUNTY, story.wait_s(20), fresh)
 
 
@@ -187,7 +187,7 @@ def test_only_a_wait_ends_by_itself(later_s: float) -> None:
     story = Story().go(*FIN, to=UnitState.CUT_OVER)
     cut = story.at
     scene = situation_of(COUNTY, story, now=cut + timedelta(seconds=later_s))
-    fresh = measure(COUNTY, scene.now - timedelta(seconds=10))
+    fresh = measure(COUNTY, scene.now - timedelta(seconds=10), withheld=FIN)
     kinds = {r.kind for r in judge(replace(scene, evidence=(fresh,))).reasons}
     began = {e.unit: e.moment for e in story.events if e.kind is Kind.OUTCOME}[UNIT]
     over = (scene.now - began).total_seconds() >= TIMERS.soak_s
