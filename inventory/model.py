@@ -11,7 +11,7 @@ from datetime import date
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -232,7 +232,7 @@ class Service(Model):
     families: tuple[Family, ...]
 
 
-class Need(Model):
+class Need(NamedTuple):
     """One cell of what must work: this station, from this plane, reaches this service over this family.
 
     `unit` is the legacy unit whose cutover provides it (`None`: provisioning alone does).
@@ -245,7 +245,7 @@ class Need(Model):
     unit: str | None = None
 
 
-class Forbidden(Model):
+class Forbidden(NamedTuple):
     """One cell of what must not work: this station, from this plane, must not reach this service."""
 
     station: str
@@ -424,7 +424,49 @@ class County(Model):
         """Units by (site, plane)."""
         return {(u.site, u.plane): u for u in self.units}
 
-    @property
+    @cached_property
+    def units_by_network(self) -> dict[str, tuple[Unit, ...]]:
+        """Units by legacy network, in file order."""
+        out: dict[str, list[Unit]] = {n.id: [] for n in self.networks}
+        for unit in self.units:
+            out[unit.network].append(unit)
+        return {network: tuple(units) for network, units in out.items()}
+
+    @cached_property
+    def units_by_far_device(self) -> dict[str, tuple[Unit, ...]]:
+        """Units by the legacy router at the far end of their line."""
+        out: dict[str, list[Unit]] = {}
+        for unit in self.units:
+            far = self.circuit_by_id[unit.circuit].far_device
+            if far is not None:
+                out.setdefault(far, []).append(unit)
+        return {device: tuple(units) for device, units in out.items()}
+
+    @cached_property
+    def extranet_under(self) -> dict[str, tuple[str, ...]]:
+        """For each site, the extranet routers under it: its own, its town's, and all cores."""
+        legacy = {n.id for n in self.networks}
+        own = [d for d in self.devices if d.network not in legacy]
+        cores = {d.id for d in own if d.role is Role.CORE}
+        at: dict[str, set[str]] = {s.id: set() for s in self.sites}
+        for device in own:
+            at[device.site].add(device.id)
+        return {s.id: tuple(sorted(cores | at[s.id] | at[self.town_of(s.id)])) for s in self.sites}
+
+    @cached_property
+    def sites_served(self) -> dict[tuple[str, str], frozenset[str]]:
+        """By (site, plane) of a LAN: the sites whose stations, from that plane, need a service whose server stands there."""
+        lans = {s.id: (s.site, s.plane) for s in self.servers}
+        at = {s.id: lans[s.server] for s in self.services}
+        where = {s.id: s.site for s in self.stations}
+        out: dict[tuple[str, str], set[str]] = {}
+        for need in self.needs:
+            lan = at[need.service]
+            if lan[1] == need.plane:
+                out.setdefault(lan, set()).add(where[need.station])
+        return {lan: frozenset(sites) for lan, sites in out.items()}
+
+    @cached_property
     def county_site(self) -> Site:
         """The one site of class county."""
         return next(s for s in self.sites if s.site_class is SiteClass.COUNTY)

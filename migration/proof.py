@@ -18,19 +18,20 @@ excuse is what a run of now saw go wrong, or a wait that is not over: never that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from inventory.model import EXTRANET, Circuit, County, Family, Model, Policy, Unit
 from inventory.wording import say_span
 from migration.evidence import Bound, Evidence
 from migration.units import Change, UnitRecord, UnitState, devices_under
-from nornir_tasks.stations.model import Check, Outcome, Result
+from nornir_tasks.stations.model import Check, Finding, Outcome, Result
 
 if TYPE_CHECKING:
     from migration.waivers import Waiver
@@ -114,8 +115,21 @@ class Cell(NamedTuple):
     station: str
     plane: str
     service: str
-    family: str
+    family: Family
     expect: str
+
+
+_cell = cast("Callable[[Check], Cell]", attrgetter(*Cell._fields))
+"""What a check is about, as a plain tuple: equal to its `Cell`, and quicker made."""
+
+
+class Known(NamedTuple):
+    """All that is known of a cell. `provider` is the unit whose cutover provides it; `seen` holds the run's place too."""
+
+    cell: Cell
+    provider: str | None
+    checks: list[Check]
+    seen: list[tuple[int, Result]]
 
 
 class Flaw(NamedTuple):
@@ -136,9 +150,9 @@ class Away:
     trial: frozenset[str] = frozenset()
     """All units that have to be withheld together, for the advice: each may have been another's backup."""
 
-    def shown_by(self, evidence: Evidence) -> bool:
+    def shown_by(self, evidence: Evidence, withheld: frozenset[str]) -> bool:
         """Tell whether a run was measured without these old paths."""
-        if set(self.units) <= set(evidence.withheld):
+        if withheld.issuperset(self.units):
             return True
         return self.since is not None and evidence.taken_from >= self.since.timestamp()
 
@@ -171,21 +185,45 @@ class Situation:
         return self.now.timestamp()
 
     @cached_property
-    def checks_by_cell(self) -> dict[Cell, list[Check]]:
-        """The matrix by what its checks are about."""
-        out: dict[Cell, list[Check]] = defaultdict(list)
+    def cells(self) -> dict[Cell, Known]:
+        """Everything that is expected, by inventory and matrix, each with the checks that ask for it and what was seen."""
+        cells: dict[Cell, Known] = {}
+        for need in self.county.needs:
+            cell = Cell(need.station, need.plane, need.service, need.family, "reach")
+            cells[cell] = Known(cell, need.unit, [], [])
+        for ban in self.county.forbidden:
+            cell = Cell(ban.station, ban.plane, ban.service, ban.family, "blocked")
+            cells[cell] = Known(cell, None, [], [])
         for check in self.checks:
-            out[cell_of(check)].append(check)
+            found = cells.get(_cell(check))
+            if found is None:
+                cell = cell_of(check)
+                found = cells[cell] = Known(cell, check.unit, [], [])
+            found.checks.append(check)
+        for number, evidence in enumerate(self.evidence):
+            for result in evidence.results:
+                found = cells.get(_cell(result.check))
+                if found is not None:
+                    found.seen.append((number, result))
+        return cells
+
+    @cached_property
+    def legs(self) -> dict[tuple[str, str], list[Known]]:
+        """What is expected, by (site, plane) of the station's leg, in a fixed order."""
+        sites = {s.id: s.site for s in self.county.stations}
+        out: dict[tuple[str, str], list[Known]] = defaultdict(list)
+        for known in self.cells.values():
+            site = sites.get(known.cell.station)
+            if site is not None:
+                out[site, known.cell.plane].append(known)
+        for leg in out.values():
+            leg.sort(key=_cell_first)
         return out
 
     @cached_property
-    def seen(self) -> dict[Cell, list[tuple[Evidence, Result]]]:
-        """Every result by what it is about."""
-        out: dict[Cell, list[tuple[Evidence, Result]]] = defaultdict(list)
-        for evidence in self.evidence:
-            for result in evidence.results:
-                out[cell_of(result.check)].append((evidence, result))
-        return out
+    def judged(self) -> dict[tuple[object, ...], tuple[Reason, ...]]:
+        """What was found out about legs so far: a leg's reasons follow from which runs count for it, and nothing else."""
+        return {}
 
     @cached_property
     def lost_flaws(self) -> tuple[tuple[Evidence, Flaw], ...]:
@@ -193,31 +231,19 @@ class Situation:
         return tuple((e, Flaw(ReasonKind.RECORD, f"a run is lost: {e.problem}")) for e in self.evidence if e.problem)
 
     @cached_property
-    def needed_cells(self) -> dict[tuple[str, str], list[tuple[Cell, str | None]]]:
-        """Cells of inventory and matrix by (site, plane) of the station's leg, each with the unit that provides it."""
-        cells: dict[Cell, str | None] = {}
-        for need in self.county.needs:
-            cells[Cell(need.station, need.plane, need.service, need.family.value, "reach")] = need.unit
-        for ban in self.county.forbidden:
-            cells[Cell(ban.station, ban.plane, ban.service, ban.family.value, "blocked")] = None
-        for check in self.checks:
-            cells.setdefault(cell_of(check), check.unit)
-        out: dict[tuple[str, str], list[tuple[Cell, str | None]]] = defaultdict(list)
-        for cell, unit in sorted(cells.items()):
-            station = self.county.station_by_id.get(cell.station)
-            if station is not None:
-                out[station.site, cell.plane].append((cell, unit))
-        return out
-
-    @cached_property
     def legacy_names(self) -> frozenset[str]:
         """Ids and names of legacy routers, as they may stand in a path."""
         return frozenset(n for d in self.county.devices if d.network != EXTRANET for n in (d.id, d.name))
 
     @cached_property
-    def known_hops(self) -> dict[tuple[str, str], bool]:
-        """What was found out about hops so far: by network and hop, whether it is a legacy router."""
-        return {}
+    def known_paths(self) -> dict[str, dict[tuple[str, ...], str]]:
+        """What was found out about paths so far: by network, the first legacy router on each."""
+        return defaultdict(dict)
+
+    @cached_property
+    def withheld(self) -> tuple[frozenset[str], ...]:
+        """The units whose old path each run withheld."""
+        return tuple(frozenset(e.withheld) for e in self.evidence)
 
     @cached_property
     def extranet_over(self) -> dict[str, tuple[str, ...]]:
@@ -251,8 +277,8 @@ def judge_legs(
 
     With `away`, only runs count that were measured without all of these units' old paths.
     """
-    cells = situation.needed_cells.get((unit.site, unit.plane), [])
-    if not any(cell.expect == "reach" for cell, _ in cells):
+    leg = situation.legs.get((unit.site, unit.plane), [])
+    if not any(known.cell.expect == "reach" for known in leg):
         yield _about_all(
             ReasonKind.EMPTY, f"nothing is expected of {unit.id}: without a single check nothing is proven"
         )
@@ -267,16 +293,17 @@ def judge_legs(
         names = ", ".join(unbound)
         yield _about_all(ReasonKind.SILENT, f"what runs now on {names} is not known: the devices must answer first")
     demand = _Demand(unit, devices, floor, floor_why, away, situation)
-    for cell, provider in cells:
-        if not (provided_only and provider is not None):
-            yield from demand.judge(cell)
+    key = (unit.id, provided_only, demand.runs)
+    if key not in situation.judged:
+        asked = (k for k in leg if not (provided_only and k.provider is not None))
+        situation.judged[key] = tuple(reason for known in asked for reason in demand.judge(known))
+    yield from situation.judged[key]
 
 
 def _floor(
     unit: Unit, devices: Iterable[str], situation: Situation, *, after_cutover: bool, since: datetime | None
 ) -> tuple[float | None, str]:
     """Return the time before which nothing counts, with what happened then; None when it cannot have come yet."""
-    floor, why = float("-inf"), ""
     marks: list[tuple[datetime, str]] = []
     if after_cutover:
         cut = situation.record(unit.id).entered.get(UnitState.CUT_OVER)
@@ -292,10 +319,14 @@ def _floor(
         change = situation.changes.get(name)
         if change is not None and change.key != situation.resuming:
             marks.append((change.at, f"the last change on {name}"))
-    for at, what in marks:
-        if at.timestamp() > floor:
-            floor, why = at.timestamp(), f"{what} ({say_moment(at)})"
-    return floor, why
+    if not marks:
+        return float("-inf"), ""
+    at, what = max(marks, key=_moment_of)
+    return at.timestamp(), what
+
+
+def _moment_of(mark: tuple[datetime, str]) -> datetime:
+    return mark[0]
 
 
 @dataclass(frozen=True)
@@ -308,17 +339,22 @@ class _Demand:
     floor_why: str
     away: tuple[Away, ...]
     situation: Situation
-    voids: dict[tuple[int, bool], str] = field(default_factory=dict)
 
-    def judge(self, cell: Cell) -> Iterator[Reason]:
-        """Give a reason for each check of a cell that is not proven."""
-        asked = self.situation.checks_by_cell.get(cell)
-        if not asked:
-            yield self._reason(cell, Flaw(ReasonKind.UNMEASURED, "not in the matrix, so never measured"), "")
-            return
-        for check in asked:
-            for flaw in self._judge_check(cell, check):
-                yield self._reason(cell, flaw, check.id)
+    @cached_property
+    def runs(self) -> tuple[tuple[Flaw | None, bool], ...]:
+        """For each run: why nothing of it counts for this unit (None: it does), and whether only its age is against it."""
+        return tuple(map(self._judge_run, range(len(self.situation.evidence))))
+
+    def judge(self, known: Known) -> Iterable[Reason]:
+        """Return a reason for each check of a cell that is not proven."""
+        if not known.checks:
+            lacking = Flaw(ReasonKind.UNMEASURED, "not in the matrix, so never measured")
+            return (self._reason(known.cell, lacking, ""),)
+        return [
+            self._reason(known.cell, flaw, check.id)
+            for check in known.checks
+            for flaw in self._judge_check(known, check)
+        ]
 
     def _reason(self, cell: Cell, flaw: Flaw, check: str) -> Reason:
         blocked = ", must be blocked" if cell.expect == "blocked" else ""
@@ -332,23 +368,25 @@ class _Demand:
             aspect=flaw.aspect,
         )
 
-    def _judge_check(self, cell: Cell, check: Check) -> Iterable[Flaw]:
-        """Give what stands against a check; nothing when it is proven."""
+    def _judge_check(self, known: Known, check: Check) -> Iterable[Flaw]:
+        """Return what stands against a check; nothing when it is proven."""
         passes: list[Evidence] = []
         refused: list[tuple[Evidence, Flaw]] = []
-        # A lost run is against everybody, whatever units it names: it may have measured more than those.
-        against = list(self.situation.lost_flaws)
-        failed: list[tuple[Evidence, Result]] = []
-        for evidence, result in self.situation.seen.get(cell, ()):
+        failed: list[tuple[int, Result]] = []
+        for number, result in known.seen:
             if result.outcome is not Outcome.PASSED:
-                failed.append((evidence, result))
+                failed.append((number, result))
                 continue
-            flaw = self._judge_pass(evidence, result, check)
+            flaw = self._judge_pass(number, result, check)
             if flaw is None:
-                passes.append(evidence)
+                passes.append(self.situation.evidence[number])
             else:
-                refused.append((evidence, flaw))
-        against += [(e, self._judge_failure(e, r)) for e, r in failed]
+                refused.append((self.situation.evidence[number], flaw))
+        # A lost run is against everybody, whatever units it names: it may have measured more than those.
+        lost = self.situation.lost_flaws
+        if passes and not failed and not lost:
+            return ()
+        against = [*lost, *((self.situation.evidence[n], self._judge_failure(n, r)) for n, r in failed)]
         if passes:
             newest, last = max(e.taken_from for e in passes), max(e.seq for e in passes)
             # By the ledger's order too: a clock that was set back must not make a later failure look older.
@@ -364,113 +402,140 @@ class _Demand:
             return (Flaw(ReasonKind.UNMEASURED, "never measured"),)
         if worst[1].kind not in EXCUSABLE:
             return (worst[1],)
-        # What an exception may excuse must not hide what it does not name. Age is no excuse here, else time would open.
-        whole = [pair for pair in against if pair[0].problem or not self._void(pair[0], ageing=False)]
+        return self._apart(known, check, against, worst[1])
+
+    def _apart(
+        self, known: Known, check: Check, against: Iterable[tuple[Evidence, Flaw]], worst: Flaw
+    ) -> Iterable[Flaw]:
+        """Return, beside what an exception may excuse, all else that stands: it must hide nothing that it does not name.
+
+        Age alone takes nothing away here, else time would open what was refused.
+        """
+        places = {id(e): n for n, e in enumerate(self.situation.evidence)}
+        whole = [(e, f) for e, f in against if e.problem or self._binds(places[id(e)])]
         whole += [
-            (e, Flaw(ReasonKind.PATH, why))
-            for e, r in self._passed(cell)
-            if not e.problem and not self._void(e, ageing=False) and (why := self._judge_path(r, check))
+            (self.situation.evidence[n], Flaw(ReasonKind.PATH, why))
+            for n, r in known.seen
+            if r.outcome is Outcome.PASSED and self._binds(n) and (why := self._judge_path(r, check))
         ]
         apart = {(flaw.kind, flaw.aspect): flaw for _, flaw in sorted(whole, key=_by_end)}
-        return tuple({**apart, (worst[1].kind, worst[1].aspect): worst[1]}.values())
+        return tuple({**apart, (worst.kind, worst.aspect): worst}.values())
 
-    def _passed(self, cell: Cell) -> Iterator[tuple[Evidence, Result]]:
-        return ((e, r) for e, r in self.situation.seen.get(cell, ()) if r.outcome is Outcome.PASSED)
+    def _binds(self, number: int) -> bool:
+        """Tell whether a run counts, or would if it were younger."""
+        flaw, only_old = self.runs[number]
+        return flaw is None or only_old
 
-    def _judge_pass(self, evidence: Evidence, result: Result, check: Check) -> Flaw | None:
+    def _judge_pass(self, number: int, result: Result, check: Check) -> Flaw | None:
         """Return why a pass does not count; None when it does."""
-        if evidence.problem:
-            return Flaw(ReasonKind.RECORD, f"evidence is lost: {evidence.problem}")
-        why = self._void(evidence)
-        if why:
-            return Flaw(ReasonKind.VOID, why)
+        void = self.runs[number][0]
+        if void is not None:
+            return void
+        evidence = self.situation.evidence[number]
         if not evidence.taken_from - CLOCK_SKEW_S <= result.at <= evidence.taken_to + CLOCK_SKEW_S:
             off_s = abs(result.at - evidence.taken_to)
             return Flaw(
                 ReasonKind.CLOCK, f"the station's clock is off by about {off_s:.0f} s: set it right and measure again"
             )
-        if not _asks_the_same(result.check, check):
+        # vars: what pydantic's == compares, without its ceremony, a million times over.
+        if vars(result.check) != vars(check) and not _asks_the_same(result.check, check):
             at = say_moment(evidence.taken_from)
             return Flaw(ReasonKind.VOID, f"measured {at}, but another check than the matrix asks now")
         why = self._judge_path(result, check)
         return Flaw(ReasonKind.PATH, why) if why else None
 
-    def _judge_failure(self, evidence: Evidence, result: Result) -> Flaw:
+    def _judge_failure(self, number: int, result: Result) -> Flaw:
         """Return what a failed or unknown result says, and whether a run of now says it."""
         aspect = failing(result)
-        if evidence.problem or self._void(evidence):
+        if self.runs[number][0] is not None:
             kind = ReasonKind.VOID
         elif result.outcome is not Outcome.FAILED:
             kind = ReasonKind.UNKNOWN
         elif result.check.expect == "blocked":
             kind = ReasonKind.LEAK
         else:
-            kind = ReasonKind.PATH if "path" in aspect.split(",") else ReasonKind.FAILED
+            kind = ReasonKind.PATH if {"path", "return"} & set(aspect.split(",")) else ReasonKind.FAILED
         return Flaw(kind, _say_failure(result), aspect)
 
-    def _void(self, evidence: Evidence, *, ageing: bool = True) -> str:
-        """Return why nothing of a run counts for this unit; empty when it does."""
-        key = (id(evidence), ageing)
-        if key not in self.voids:
-            self.voids[key] = self._judge_time(evidence, ageing=ageing) or self._judge_bound(evidence)
-        return self.voids[key]
+    def _judge_run(self, number: int) -> tuple[Flaw | None, bool]:
+        evidence = self.situation.evidence[number]
+        if evidence.problem:
+            return Flaw(ReasonKind.RECORD, f"evidence is lost: {evidence.problem}"), False
+        old = self._judge_age(evidence)
+        other = self._judge_time(evidence, self.situation.withheld[number]) or self._judge_bound(evidence)
+        why = old or other
+        return (Flaw(ReasonKind.VOID, why) if why else None), bool(old) and not other
 
-    def _judge_time(self, evidence: Evidence, *, ageing: bool) -> str:
-        now_s, ttl_s = self.situation.now_s, self.situation.policy.timers.evidence_ttl_s
-        at = say_moment(evidence.taken_from)
-        if evidence.taken_to > now_s + CLOCK_SKEW_S or evidence.taken_from > evidence.taken_to:
+    def _judge_age(self, evidence: Evidence) -> str:
+        ttl_s = self.situation.policy.timers.evidence_ttl_s
+        if self.situation.now_s - evidence.taken_from > ttl_s:
+            return f"measured {say_moment(evidence.taken_from)}, older than {say_span(ttl_s)}"
+        return ""
+
+    def _judge_time(self, evidence: Evidence, withheld: frozenset[str]) -> str:
+        if evidence.taken_to > self.situation.now_s + CLOCK_SKEW_S or evidence.taken_from > evidence.taken_to:
             return f"measured {say_moment(evidence.taken_to)}, in the future: set the clock right and measure again"
-        if ageing and now_s - evidence.taken_from > ttl_s:
-            return f"measured {at}, older than {say_span(ttl_s)}"
         if evidence.taken_from < self.floor_s:
-            return f"measured {at}, before {self.floor_why}"
+            mark = f"{self.floor_why} ({say_moment(self.floor_s)})"
+            return f"measured {say_moment(evidence.taken_from)}, before {mark}"
         for away in self.away:
-            if not away.shown_by(evidence):
+            if not away.shown_by(evidence, withheld):
                 names, trial = ", ".join(away.units), " ".join(sorted(away.trial or away.units))
+                at = say_moment(evidence.taken_from)
                 return f"measured {at} while the old path of {names} was up, which proves nothing: 'extranet prove {trial}'"
         return ""
 
     def _judge_bound(self, evidence: Evidence) -> str:
-        current, at = self.situation.current, say_moment(evidence.taken_from)
-        if evidence.bound.policy != current.policy:
-            return f"measured {at} under another policy than the one of now"
-        if evidence.bound.inventory != current.inventory:
-            return f"measured {at} under another inventory than the one of now"
-        if evidence.bound.plan != current.plan:
-            return f"measured {at} under another address plan than the one of now"
-        if evidence.bound.topology != current.topology:
-            return f"measured {at} under another topology than the one of now"
-        for device in self.devices:
-            bound = evidence.bound.configs.get(device)
-            if bound is None:
-                return f"measured {at} without knowing what {device} ran"
-            if bound != current.configs.get(device):
-                return f"measured {at} under another configuration of {device} than the one of now"
-        return ""
+        bound, current = evidence.bound, self.situation.current
+        under = ""
+        if bound.policy != current.policy:
+            under = "under another policy than the one of now"
+        elif bound.inventory != current.inventory:
+            under = "under another inventory than the one of now"
+        elif bound.plan != current.plan:
+            under = "under another address plan than the one of now"
+        elif bound.topology != current.topology:
+            under = "under another topology than the one of now"
+        else:
+            for device in self.devices:
+                ran = bound.configs.get(device)
+                if ran is None:
+                    under = f"without knowing what {device} ran"
+                elif ran != current.configs.get(device):
+                    under = f"under another configuration of {device} than the one of now"
+                if under:
+                    break
+        return f"measured {say_moment(evidence.taken_from)} {under}" if under else ""
 
     def _judge_path(self, result: Result, check: Check) -> str:
         if check.expect == "blocked":
             return ""
-        for hop in result.hops:
-            if self._is_legacy(hop):
-                return f"path: no legacy router on the way - expected none, found {hop}"
-        if check.trace and not any(f.aspect == "path" and f.outcome is Outcome.PASSED for f in result.findings):
+        hop = self._find_legacy(result.hops)
+        if hop:
+            return f"path: no legacy router on the way - expected none, found {hop}"
+        traced = not check.trace
+        bad: Finding | None = None
+        for finding in result.findings:
+            if finding.outcome is not Outcome.PASSED:
+                bad = bad or finding
+            elif finding.aspect == "path":
+                traced = True
+        if not traced:
             return "path: not measured - expected every hop known, found no path"
-        bad = next((f for f in result.findings if f.outcome is not Outcome.PASSED), None)
         # A pass that holds a failure is not a pass.
         return f"{bad.aspect}: {bad.detail or bad.outcome}" if bad else ""
 
-    def _is_legacy(self, hop: str) -> bool:
-        known, key = self.situation.known_hops, (self.unit.network, hop)
-        if key not in known:
-            known[key] = self._find_legacy(hop)
-        return known[key]
+    def _find_legacy(self, hops: tuple[str, ...]) -> str:
+        """Return the first legacy router of a path; empty when there is none."""
+        known = self.situation.known_paths[self.unit.network]
+        if hops not in known:
+            known[hops] = next(filter(self._is_legacy, hops), "")
+        return known[hops]
 
-    def _find_legacy(self, hop: str) -> bool:
+    def _is_legacy(self, hop: str) -> bool:
         """Tell whether a hop is a legacy router: by name (an interface may follow), or address on its lines."""
-        if any(
-            hop == name or hop.startswith((f"{name}:", f"{name} ", f"{name}/")) for name in self.situation.legacy_names
-        ):
+        names = self.situation.legacy_names
+        if hop in names or any(mark in ": /" and hop[:end] in names for end, mark in enumerate(hop)):
             return True
         try:
             address = ip_address(hop.partition("%")[0])
@@ -528,7 +593,11 @@ def failing(result: Result) -> str:
 
 def cell_of(check: Check) -> Cell:
     """Return what a check is about."""
-    return Cell(check.station, check.plane, check.service, check.family.value, check.expect)
+    return Cell(*_cell(check))
+
+
+def _cell_first(known: Known) -> Cell:
+    return known.cell
 
 
 def say_moment(moment: datetime | float) -> str:

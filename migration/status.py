@@ -337,7 +337,7 @@ def _missing(
     last: Mapping[Cell, tuple[float, str]],
     lost: tuple[Evidence, ...],
 ) -> str:
-    seen = last.get(Cell(need.station, need.plane, need.service, need.family.value, "reach"))
+    seen = last.get(Cell(need.station, need.plane, need.service, need.family, "reach"))
     if seen is None:
         return "never measured"
     at, why = seen

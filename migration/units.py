@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from inventory.errors import ScopeGuardError, UnknownNameError
-from inventory.model import County, Model, Role, Unit
+from inventory.model import County, Model, Unit
 from migration.events import Event, Kind
 
 
@@ -213,30 +213,22 @@ def units_behind(county: County, unit: Unit) -> tuple[Unit, ...]:
     For a town: village units whose line ends at its legacy router. For the county: every other unit of the network.
     """
     if unit.site == county.county_site.id:
-        return tuple(u for u in county.units if u.network == unit.network and u.id != unit.id)
+        return tuple(u for u in county.units_by_network[unit.network] if u.id != unit.id)
     device = county.circuit_by_id[unit.circuit].device
-    if device is None:
-        return ()
-    return tuple(u for u in county.units if u.id != unit.id and county.circuit_by_id[u.circuit].far_device == device)
+    return tuple(u for u in county.units_by_far_device.get(device or "", ()) if u.id != unit.id)
 
 
 def units_served(county: County, unit: Unit) -> tuple[Unit, ...]:
     """Return the other units of its network whose stations need a service whose server stands on this unit's LAN."""
-    here = {s.id for s in county.servers if s.site == unit.site and s.plane == unit.plane}
-    services = {s.id for s in county.services if s.server in here}
-    sites = {
-        county.station_by_id[n.station].site for n in county.needs if n.service in services and n.plane == unit.plane
-    }
-    return tuple(u for u in county.units if u.network == unit.network and u.site in sites and u.id != unit.id)
+    sites = county.sites_served.get((unit.site, unit.plane), frozenset())
+    if not sites:
+        return ()
+    return tuple(u for u in county.units_by_network[unit.network] if u.site in sites and u.id != unit.id)
 
 
 def devices_under(county: County, unit: Unit) -> tuple[str, ...]:
     """Return the extranet routers a unit's new path uses: those of its site and town, and all cores."""
-    places = {unit.site, county.town_of(unit.site)}
-    legacy = {n.id for n in county.networks}
-    return tuple(
-        sorted(d.id for d in county.devices if d.network not in legacy and (d.role is Role.CORE or d.site in places))
-    )
+    return county.extranet_under[unit.site]
 
 
 def fold(events: Iterable[Event], county: County) -> dict[str, UnitRecord]:

@@ -1,0 +1,290 @@
+"""Measure the gates on this machine: a province, county by county, every unit's next stage of retirement.
+
+`./scripts/bench gates` builds counties of one shape and a run of results for each, a million in all, and asks the
+product's own gates about every unit. Only the asking is timed: from the inventory, the matrix, the records and the
+evidence in memory to every verdict with its reasons. `--write` puts the numbers into docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from inventory.errors import ExtranetError
+from inventory.files import write_whole
+from inventory.model import (
+    EXTRANET,
+    Circuit,
+    County,
+    Device,
+    Family,
+    LegacyNetwork,
+    Plane,
+    PlaneKind,
+    Policy,
+    Protocol,
+    Role,
+    Server,
+    Service,
+    Site,
+    SiteClass,
+    Station,
+)
+from migration.evidence import Bound, Evidence
+from migration.gates import Stage, judge_retirement
+from migration.proof import Situation
+from migration.units import UnitRecord, UnitState
+from nornir_tasks.stations.model import Check, Finding, Outcome, Result
+from scripts.bench_county import DOCUMENT, BenchError, describe_machine, put_between, say
+
+MARKS = ("<!-- gates: begin (./scripts/bench gates --write) -->", "<!-- gates: end -->")
+STATIONS = 50_000
+TOWNS, VILLAGES = 15, 29
+"""Towns a county, villages a town: 451 stations a county with the county's own, and so 111 counties."""
+CHECKS = 20
+"""Checks a station: a service each, from the legs of two departments."""
+BROKEN = 0.001
+"""Share of results that failed, so that there are reasons to give."""
+NETWORKS = {"fin": "finance", "soc": "social"}
+NOW = datetime(2027, 9, 1, 8, 0, tzinfo=UTC)
+GOAL_S, GOAL_MIB = 10.0, 1024.0
+SEED = 4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What judging came to."""
+
+    counties: int
+    stations: int
+    units: int
+    results: int
+    judged_s: float
+    index_s: float
+    built_s: float
+    mib: float
+    allowed: int
+    refused: int
+    reasons: int
+
+
+def build_county(towns: int = TOWNS, villages: int = VILLAGES) -> County:
+    """Build a county in which two departments have a line to every site, and ten services each."""
+
+    def site(name: str, site_class: SiteClass, parent: str | None) -> Site:
+        return Site(
+            id=name,
+            name=name,
+            site_class=site_class,
+            parent=parent,
+            division_code="410000",
+            responsible=f"head of {name}",
+        )
+
+    places: list[tuple[str, SiteClass, str | None]] = [("county", SiteClass.COUNTY, None)]
+    for t in range(towns):
+        places.append((f"t{t}", SiteClass.TOWN, "county"))
+        places += [(f"t{t}v{v}", SiteClass.VILLAGE, f"t{t}") for v in range(villages)]
+    sites = [site(*place) for place in places]
+    kinds = {SiteClass.COUNTY: Role.CORE, SiteClass.TOWN: Role.TOWN, SiteClass.VILLAGE: Role.VILLAGE}
+    devices = [
+        Device(id=f"r-{s.id}", name=f"r-{s.id}", site=s.id, role=kinds[s.site_class], network=EXTRANET) for s in sites
+    ]
+    circuits = []
+    for network in NETWORKS:
+        for number, place in enumerate(sites):
+            lan = IPv4Network((0x0A000000 + (number << 8), 24))
+            ends: dict[str, str | None] = {
+                "device": None,
+                "port": None,
+                "far_device": f"{network}-{place.parent}",
+                "far_port": place.id,
+            }
+            if place.site_class is not SiteClass.VILLAGE:
+                devices.append(
+                    Device(
+                        id=f"{network}-{place.id}",
+                        name=f"{network}-{place.id}",
+                        site=place.id,
+                        role=Role.LEGACY,
+                        network=network,
+                    )
+                )
+                far = None if place.parent is None else f"{network}-{place.parent}"
+                ends = {"device": f"{network}-{place.id}", "port": "wan1", "far_device": far}
+            circuits.append(Circuit(id=f"{network}-{place.id}", network=network, site=place.id, lan_prefix=lan, **ends))  # type: ignore[arg-type]
+    planes = [
+        Plane(id=p, name=p, kind=k, tenant=p, vlan=100 + n, slot=n)
+        for n, (p, k) in enumerate(
+            (
+                ("public", PlaneKind.PUBLIC),
+                ("shared", PlaneKind.SHARED),
+                *((p, PlaneKind.DEDICATED) for p in NETWORKS.values()),
+            ),
+            1,
+        )
+    ]
+    services = [
+        Service(
+            id=f"{plane}{n}",
+            name=f"{plane}{n}",
+            server=f"s-{plane}",
+            plane=plane,
+            dns_name=f"{plane}{n}",
+            protocol=Protocol.HTTPS,
+            port=443,
+            needed_by=("county", "town", "village"),
+            from_planes=tuple(NETWORKS.values()),
+            families=(Family.IPV6,),
+        )
+        for plane in NETWORKS.values()
+        for n in range(CHECKS // 4)
+    ]
+    return County(
+        id="bench",
+        name="bench",
+        name_en="bench",
+        division_code="410000",
+        policy=Policy(
+            pool=IPv6Network("3fff::/36"),
+            ipv4_pool=IPv4Network("10.128.0.0/16"),
+            ipv4_link_pool=IPv4Network("100.64.0.0/16"),
+            shared_ipv4=IPv4Network("10.128.255.0/24"),
+            dns_domain="bench.example",
+            planes=tuple(planes),
+        ),
+        sites=tuple(sites),
+        stations=tuple(
+            Station(
+                id=f"st-{s.id}", name=s.id, site=s.id, kind="hall", windows=4, host=10, planes=tuple(NETWORKS.values())
+            )
+            for s in sites
+        ),
+        networks=tuple(
+            LegacyNetwork(id=n, name=n, tenant=n, plane=p, prefixes=(), lead="", responsible="")
+            for n, p in NETWORKS.items()
+        ),
+        devices=tuple(devices),
+        circuits=tuple(circuits),
+        servers=tuple(Server(id=f"s-{p}", name=p, site="county", plane=p, host=80) for p in NETWORKS.values()),
+        services=tuple(services),
+    )
+
+
+def build_checks(county: County) -> tuple[Check, ...]:
+    """Build the matrix: a check a need."""
+    return tuple(
+        Check(
+            id=f"{n.station}/{n.plane}/{n.service}/{n.family.value}",
+            station=n.station,
+            plane=n.plane,
+            service=n.service,
+            family=n.family,
+            expect="reach",
+            protocol="https",
+            interface=n.plane,
+            dns_name=f"{n.service}.bench.example",
+            address="2001:db8::80",
+            resolver=None,
+            port=443,
+            unit=n.unit,
+        )
+        for n in county.needs
+    )
+
+
+def build_results(checks: tuple[Check, ...], at: float, rng: random.Random) -> tuple[Result, ...]:
+    """Build a run: nearly everything passed, with its path."""
+    good = tuple(
+        Finding(aspect=a, outcome=Outcome.PASSED, detail="") for a in ("dns", "tcp", "tls", "http", "marker", "path")
+    )
+    bad = (Finding(aspect="tcp", outcome=Outcome.FAILED, detail="port 443 - expected open, found refused"),)
+    out = []
+    for check in checks:
+        own = check.model_copy()  # read from a file it would be another object, too
+        hops = (f"r-{check.station[3:]}:lan", "r-county:wan")
+        if rng.random() < BROKEN:
+            out.append(
+                Result(
+                    check=own,
+                    outcome=Outcome.FAILED,
+                    why="tcp: port 443 - expected open, found refused",
+                    findings=bad,
+                    at=at,
+                )
+            )
+        else:
+            out.append(Result(check=own, outcome=Outcome.PASSED, why="", findings=good, hops=hops, at=at))
+    return tuple(out)
+
+
+def build_situations(counties: int, *, towns: int = TOWNS, villages: int = VILLAGES) -> Iterator[Situation]:
+    """Yield one county's situation after another, each with nothing worked out yet: every line to be drained next."""
+    rng = random.Random(SEED)  # noqa: S311 - the same results in every run, no secret
+    template = build_county(towns, villages)
+    checks = build_checks(template)
+    cut, began = NOW - timedelta(days=30), NOW.timestamp() - 60
+    bound = Bound(inventory="i", plan="p", configs={d.id: "c" for d in template.devices if d.network == EXTRANET})
+    records = {
+        u.id: UnitRecord(unit=u.id, state=UnitState.CUT_OVER, since=cut, entered={UnitState.CUT_OVER: cut})
+        for u in template.units
+    }
+    for number in range(counties):
+        county = template.altered()  # forgets what was worked out of it for the one before
+        run = Evidence(
+            digest=f"{number:064x}",
+            run=str(number),
+            results=(),
+            bound=bound,
+            taken_from=began,
+            taken_to=began + 30,
+            withheld=tuple(records),
+            seq=1,
+        ).model_copy(update={"results": build_results(checks, began + 5, rng)})
+        yield Situation(
+            county=county,
+            checks=checks,
+            evidence=(run,),
+            records=records,
+            changes={},
+            current=bound,
+            now=NOW,
+            policy=county.policy,
+        )
+
+
+def measure(stations: int = STATIONS, *, towns: int = TOWNS, villages: int = VILLAGES) -> Measured:
+    """Ask the gate of every unit of as many counties as it takes."""
+    here = 1 + towns * (1 + villages)
+    counties = -(-stations // here)
+    judged_s = index_s = 0.0
+    units = results = allowed = refused = reasons = 0
+    whole = time.monotonic()
+    for situation in build_situations(counties, towns=towns, villages=villages):
+        begin = time.monotonic()
+        _ = situation.legs  # worked out when first asked; here, to time it apart
+        middle = time.monotonic()
+        verdicts = [judge_retirement(u.id, Stage.DRAIN, situation) for u in situation.county.units]
+        end = time.monotonic()
+        index_s += middle - begin
+        judged_s += end - begin
+        units += len(verdicts)
+        results += sum(len(e.results) for e in situation.evidence)
+        allowed += sum(v.allowed for v in verdicts)
+        refused += sum(not v.allowed for v in verdicts)
+        reasons += sum(len(v.reasons) for v in verdicts)
+        del situation, verdicts
+    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    built_s = time.monotonic() - whole - judged_s
+    return Measured(
+        counties, counties * here, units, results, judged_s, index_s, built_s, mib, allowed, refused, reasons
+    )
