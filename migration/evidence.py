@@ -123,6 +123,11 @@ def config_digest(config: str) -> str:
     return hashlib.sha256(config.encode()).hexdigest()
 
 
+def result_digest(result: Result) -> str:
+    """Return the sha256 over one result's canonical JSON: what a report names, and anybody finds again in the evidence."""
+    return digest_of(result.model_dump(mode="json"))
+
+
 def make_evidence(
     results: Iterable[Result],
     *,

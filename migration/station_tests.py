@@ -3,6 +3,10 @@
 `pytest --extranet-county DIR` collects `STATION::PLANE-SERVICE-FAMILY` (what is blocked: `PLANE-!SERVICE-FAMILY`). The
 first test of a station measures all of its selected tests in one session, by pytest-testinfra. What fails
 or is unknown fails, and a run that measured nothing fails. Without the option nothing is imported and nothing changes.
+
+What a station's session saw is one run of evidence: recorded where the county has a ledger, and kept as a file with
+`--extranet-evidence DIR`. Each test's JUnit properties name its evidence (`evidence`) and its own result (`result`), both
+by digest.
 """
 
 from __future__ import annotations
@@ -18,28 +22,39 @@ import pytest
 if TYPE_CHECKING:
     from inventory.access import Access
     from inventory.model import County
+    from migration.campaign import Campaign
+    from migration.evidence import Evidence
     from migration.matrix import Matrix
     from nornir_tasks.stations.hops import HopBook
     from nornir_tasks.stations.model import Check, Result
 
-_COUNTY, _STATIONS = "extranet_county", "extranet_stations"
+_COUNTY, _STATIONS, _EVIDENCE = "extranet_county", "extranet_stations", "extranet_evidence"
+_WHOLE_STATIONS = ("no", "load", "loadscope", "loadfile", "loadgroup")
+"""How xdist may share the tests out: a station's go to one worker, which asks it once."""
 _PROPERTY = "extranet_check"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the two options."""
+    """Add the options."""
     group = parser.getgroup("extranet", "checks from a county's service stations")
     group.addoption("--extranet-county", metavar="DIR", help="measure every check of this county from its stations")
     group.addoption("--extranet-stations", metavar="ID,…", help="only these stations")
+    group.addoption("--extranet-evidence", metavar="DIR", help="keep what was measured here, also without a ledger")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take part only when a county is named."""
     folder = config.getoption(_COUNTY)
     if folder is None:
-        if config.getoption(_STATIONS) is not None:
-            raise pytest.UsageError("--extranet-stations: of which county? add --extranet-county DIR")
+        for name in (_STATIONS, _EVIDENCE):
+            if config.getoption(name) is not None:
+                raise pytest.UsageError(f"--{name.replace('_', '-')}: of which county? add --extranet-county DIR")
         return
+    share = config.getoption("dist", "no")
+    if share not in _WHOLE_STATIONS:
+        raise pytest.UsageError(
+            f"--dist {share}: would ask a station from several workers; use {', '.join(_WHOLE_STATIONS[1:])}"
+        )
     if not config.pluginmanager.hasplugin("xdist"):
         config.addinivalue_line("markers", "xdist_group(name): checks of one station run in one worker")
     config.pluginmanager.register(StationTests(config, Path(folder).resolve()), "extranet_station_tests")
@@ -50,11 +65,13 @@ class StationTests:
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         from inventory.errors import ExtranetError
-        from migration.campaign import open_campaign
+        from migration.campaign import open_campaign, refuse_gone_ledger
+        from migration.ledger import LEDGER_FILE
 
         self.config, self.folder = config, folder
         try:
             campaign = open_campaign(folder)
+            refuse_gone_ledger(folder / LEDGER_FILE)
             self.access: Access = campaign.access
             self.county: County = campaign.county
             names = config.getoption(_STATIONS)
@@ -63,7 +80,13 @@ class StationTests:
                 self.matrix = self.matrix.for_stations(n.strip() for n in names.split(",") if n.strip())
         except ExtranetError as error:
             raise pytest.UsageError(str(error)) from error
+        self.campaign: Campaign = campaign
+        self.recorded = (folder / LEDGER_FILE).exists()
+        apart = config.getoption(_EVIDENCE)
+        self.apart = None if apart is None else Path(apart).resolve()
         self.results: dict[str, Result] = {}
+        self.kept: dict[str, str] = {}
+        """Digests of evidence by station; empty where nothing was to be kept."""
         self.reported = 0
         self._collect_county()
         if config.getoption("dist", "no") == "load":
@@ -119,9 +142,32 @@ class StationTests:
                 for i in item.session.items
                 if isinstance(i, CheckItem) and i.check.station == item.check.station
             ]
-            for found in measure_through_testinfra(batch, self.county, self.access, self.matrix.hops):
-                self.results[found.check.id] = found
+            self._measure(batch)
         return self.results[item.check.id]
+
+    def _measure(self, batch: Sequence[Check]) -> None:
+        """Measure one station, and keep what it saw before any of its tests is told."""
+        began = self.campaign.clock.now().timestamp()
+        found = measure_through_testinfra(batch, self.county, self.access, self.matrix.hops)
+        try:
+            self.kept[batch[0].station] = self._keep(batch, found, began)
+        finally:
+            self.results |= {r.check.id: r for r in found}
+
+    def _keep(self, batch: Sequence[Check], found: Sequence[Result], began: float) -> str:
+        """Keep a station's results as evidence, bound to what the routers run now; return its digest."""
+        if not self.recorded and self.apart is None:
+            return ""
+        from migration.evidence import write_evidence
+        from migration.measuring import bind, devices_under_checks, keep, read_bound
+
+        bound = read_bound(self.campaign, devices_under_checks(self.county, batch))
+        evidence: Evidence = bind(self.campaign, found, bound=bound, began=began)
+        if self.recorded:
+            keep(self.campaign, evidence)
+        if self.apart is not None:
+            write_evidence(self.apart, evidence)
+        return evidence.digest
 
 
 class CountyCollector(pytest.Directory):
@@ -163,6 +209,13 @@ class CheckNotPassedError(AssertionError):
         super().__init__(result.why)
 
 
+class EvidenceNotKeptError(Exception):
+    """What a station saw could not be kept, so its other tests prove nothing either."""
+
+    def __init__(self, station: str) -> None:
+        super().__init__(f"{station}: what it saw could not be kept as evidence; its first test says why")
+
+
 class CheckItem(pytest.Item):
     """One check."""
 
@@ -171,14 +224,20 @@ class CheckItem(pytest.Item):
         super().__init__(**kwargs)
 
     def runtest(self) -> None:
-        """Pass only what was measured and passed."""
+        """Pass only what was measured, kept as evidence where evidence is kept, and passed."""
         import json
 
+        from migration.evidence import result_digest
         from nornir_tasks.stations.model import Outcome
 
         result = self.tests.result_of(self)
+        evidence = self.tests.kept.get(self.check.station)
+        if evidence is None:
+            raise EvidenceNotKeptError(self.check.station)
         self.user_properties += [
             (_PROPERTY, self.check.id),
+            ("result", result_digest(result)),
+            *([("evidence", evidence)] if evidence else []),
             ("outcome", result.outcome.value),
             ("at", f"{result.at:.3f}"),
             ("ms", f"{result.ms:.1f}"),

@@ -6,9 +6,10 @@ import os
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from xml.etree import ElementTree as ET
 
 from inventory.errors import ExtranetError
@@ -27,15 +28,19 @@ class JunitWriteError(ExtranetError):
         super().__init__(f"{path}: report not written: {why}; free space, or name another place with --junit")
 
 
-def write_junit(results: Iterable[Result], path: Path) -> None:
+def write_junit(
+    results: Iterable[Result], path: Path, *, evidence: str = "", digests: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write a report, whole or not at all: a failed check is a failure, an unknown one an error, never left out.
 
-    An empty run is written as one error, because a report without cases is green in every CI.
+    An empty run is written as one error, because a report without cases is green in every CI. `evidence` is the digest
+    of the evidence that holds the results, `digests` that of each result by its check's id; each case's properties name
+    both.
 
     Raises:
         JunitWriteError: full disk, no rights or no such folder.
     """
-    text = ET.tostring(_report(list(results)), encoding="utf-8", xml_declaration=True)
+    text = ET.tostring(_report(list(results), evidence, digests), encoding="utf-8", xml_declaration=True)
     ready: str | None = None
     try:
         descriptor, ready = tempfile.mkstemp(prefix=".new-", dir=path.parent)
@@ -51,13 +56,15 @@ def write_junit(results: Iterable[Result], path: Path) -> None:
         raise JunitWriteError(path, error.strerror or str(error)) from error
 
 
-def _report(results: Sequence[Result]) -> ET.Element:
+def _report(
+    results: Sequence[Result], evidence: str = "", digests: Mapping[str, str] = MappingProxyType({})
+) -> ET.Element:
     root = ET.Element("testsuites", name="extranet")
     by_station: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_station[result.check.station].append(result)
     for station, own in by_station.items():
-        root.append(_suite(station, own))
+        root.append(_suite(station, own, evidence, digests))
     if not results:
         suite = ET.SubElement(root, "testsuite", name="extranet", tests="1", failures="0", errors="1", skipped="0")
         case = ET.SubElement(suite, "testcase", classname="extranet", name="verify")
@@ -70,7 +77,7 @@ def _report(results: Sequence[Result]) -> ET.Element:
     return root
 
 
-def _suite(station: str, results: Sequence[Result]) -> ET.Element:
+def _suite(station: str, results: Sequence[Result], evidence: str, digests: Mapping[str, str]) -> ET.Element:
     suite = ET.Element(
         "testsuite",
         name=_clean(station),
@@ -83,11 +90,11 @@ def _suite(station: str, results: Sequence[Result]) -> ET.Element:
         hostname=_clean(station),
     )
     for result in results:
-        suite.append(_case(result))
+        suite.append(_case(result, {"evidence": evidence, "result": digests.get(result.check.id, "")}))
     return suite
 
 
-def _case(result: Result) -> ET.Element:
+def _case(result: Result, proof: Mapping[str, str]) -> ET.Element:
     check = result.check
     mark = "!" if check.expect == "blocked" else ""
     name = f"{check.plane}-{mark}{check.service}-{check.family.value}"
@@ -100,6 +107,7 @@ def _case(result: Result) -> ET.Element:
         "unit": check.unit or "",
         "at": _moment(result.at),
         "path": " → ".join(result.hops),
+        **proof,
     }
     for key, value in facts.items():
         if value:

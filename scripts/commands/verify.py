@@ -46,10 +46,12 @@ def verify(
     else:
         show_report(report, show_all=show_all)
     if junit is not None:
+        from migration.evidence import result_digest
         from nornir_tasks.stations.junit import JunitWriteError, write_junit
 
+        digests = {r.check.id: result_digest(r) for r in report.results}
         try:
-            write_junit(report.results, junit)
+            write_junit(report.results, junit, evidence=report.digest, digests=digests)
         except JunitWriteError as error:  # the report above is whole, so JSON stays one document
             complain(str(error))
             raise typer.Exit(error.exit_code) from None

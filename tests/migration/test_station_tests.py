@@ -1,5 +1,6 @@
 """`pytest --extranet-county DIR`: one test a check, one session a station, and nothing unmeasured is green."""
 
+import gzip
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ from addressing.planfile import plan_path, write_plan
 from inventory.access import read_access
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import build_topology
+from migration.events import Kind, digest_of
+from migration.ledger import Ledger
 from migration.matrix import Matrix, build_matrix
 from nornir_tasks.stations.collect import measure, measure_until
 from nornir_tasks.stations.model import Outcome, Result
@@ -138,6 +141,57 @@ def test_bad_input_is_one_clear_line(unreachable: Path, tmp_path: Path) -> None:
     shutil.rmtree(unreachable / "plan")
     done = run_pytest("--extranet-county", str(unreachable), cwd=tmp_path)
     assert done.returncode == 4
+
+
+def test_a_station_is_never_asked_by_several_workers(unreachable: Path, tmp_path: Path) -> None:
+    """Ways of sharing tests out that split a station are refused in one line; an empty parallel run is red, too."""
+    county = ["--extranet-county", str(unreachable), "--extranet-stations", "z-tax"]
+    for share in ("worksteal", "each"):
+        done = run_pytest(*county, "-n", "2", "--dist", share, cwd=tmp_path)
+        assert done.returncode == 4
+        assert f"--dist {share}: would ask a station from several workers" in done.stdout + done.stderr
+    done = run_pytest(*county, "-n", "2", "-k", "no_such_check", cwd=tmp_path)
+    assert done.returncode == 5, done.stdout + done.stderr
+
+
+def properties_of(case: ET.Element) -> dict[str, str]:
+    """A test's properties."""
+    return {str(p.get("name")): str(p.get("value")) for p in case.iter("property")}
+
+
+@pytest.mark.parametrize("way", ["--extranet-evidence", "ledger"])
+def test_every_test_names_its_evidence(unreachable: Path, tmp_path: Path, way: str) -> None:
+    """What was measured is kept, also when it is red, by whatever worker: each test names its run and its own result."""
+    report, kept = tmp_path / "report.xml", tmp_path / "kept"
+    arguments = ["--extranet-evidence", str(kept)]
+    if way == "ledger":
+        Ledger.open(unreachable / "ledger.sqlite", target="field").close()
+        arguments, kept = [], unreachable
+    stations = ["--extranet-stations", "z-tax,z-enterprise"]
+    county = ["--extranet-county", str(unreachable), *stations]
+    done = run_pytest(*county, *arguments, "-n", "2", "--junitxml", str(report), cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    cases = {c.get("classname"): properties_of(c) for c in ET.parse(report).getroot().iter("testcase")}
+    files = {p.name.partition(".")[0] for p in (kept / "evidence").iterdir()}
+    assert {p["evidence"] for p in cases.values()} == files
+    assert len(files) == 2  # a run a station
+    for case in ET.parse(report).getroot().iter("testcase"):
+        found = properties_of(case)
+        body = json.loads(gzip.decompress((kept / "evidence" / f"{found['evidence']}.json.gz").read_bytes()))
+        assert found["result"] in {digest_of(r) for r in body["results"] if r["check"]["id"] == found["extranet_check"]}
+    if way == "ledger":
+        with Ledger.open(unreachable / "ledger.sqlite", target="field", readonly=True) as ledger:
+            assert {e.body["digest"] for e in ledger.events(kind=Kind.EVIDENCE)} == files
+
+
+def test_evidence_that_cannot_be_kept_is_red(unreachable: Path, tmp_path: Path) -> None:
+    """Where evidence was asked for and there is no place for it, no test passes, and it is said why."""
+    (tmp_path / "kept").write_text("a file, no folder", "utf-8")
+    county = ["--extranet-county", str(unreachable), "--extranet-stations", "z-tax"]
+    done = run_pytest(*county, "--extranet-evidence", str(tmp_path / "kept"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "evidence not written" in done.stdout
+    assert "its first test says why" in done.stdout
 
 
 # --- in the lab, before migration ---
