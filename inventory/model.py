@@ -495,29 +495,26 @@ class County(Model):
         IPv4 in a dedicated plane rides on the department's own addresses, so it needs the unit's cutover;
         IPv4 from the public plane comes with provisioning.
         """
+        dedicated = {p.id for p in self.policy.planes if p.kind is PlaneKind.DEDICATED}
+        services = [(s, frozenset(s.needed_by), frozenset(s.from_planes)) for s in self.services]
         out: list[Need] = []
         for station in self.stations:
-            site = self.site_by_id[station.site]
-            tags = {site.site_class.value, station.kind, station.id}
-            for service in self.services:
-                if not tags & set(service.needed_by):
+            tags = {self.site_by_id[station.site].site_class.value, station.kind, station.id}
+            holders = {p: u.id for p in station.planes if (u := self.unit_by_lan.get((station.site, p))) is not None}
+            for service, wanted, planes in services:
+                if tags.isdisjoint(wanted):
                     continue
-                for plane_id in station.planes:
-                    if plane_id not in service.from_planes:
+                for plane in station.planes:
+                    if plane not in planes:
                         continue
-                    out.extend(self._family_needs(station, plane_id, service))
+                    for family in service.families:
+                        unit = None
+                        if family is Family.IPV4 and plane in dedicated:
+                            unit = holders.get(plane)
+                            if unit is None or service.plane != plane:
+                                continue  # no legacy IPv4 here, or a shared service, reached over IPv6
+                        out.append(Need(station.id, plane, service.id, family, unit))
         return tuple(out)
-
-    def _family_needs(self, station: Station, plane_id: str, service: Service) -> Iterator[Need]:
-        plane = self.plane_by_id[plane_id]
-        for family in service.families:
-            unit = None
-            if family is Family.IPV4 and plane.kind is PlaneKind.DEDICATED:
-                holder = self.unit_by_lan.get((station.site, plane_id))
-                if holder is None or service.plane != plane_id:
-                    continue  # no legacy IPv4 here, or a shared service, which departments reach over IPv6
-                unit = holder.id
-            yield Need(station=station.id, plane=plane_id, service=service.id, family=family, unit=unit)
 
     @cached_property
     def forbidden(self) -> tuple[Forbidden, ...]:

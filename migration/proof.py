@@ -31,7 +31,7 @@ from inventory.model import EXTRANET, Circuit, County, Family, Model, Policy, Un
 from inventory.wording import say_span
 from migration.evidence import Bound, Evidence
 from migration.units import Change, UnitRecord, UnitState, devices_under
-from nornir_tasks.stations.model import Check, Finding, Outcome, Result
+from nornir_tasks.stations.model import Check, Outcome, Result
 
 if TYPE_CHECKING:
     from migration.waivers import Waiver
@@ -221,6 +221,13 @@ class Situation:
         return out
 
     @cached_property
+    def reaching(self) -> frozenset[tuple[str, str]]:
+        """The legs from which anything at all must be reached."""
+        return frozenset(
+            leg for leg, all_known in self.legs.items() if any(k.cell.expect == "reach" for k in all_known)
+        )
+
+    @cached_property
     def judged(self) -> dict[tuple[object, ...], tuple[Reason, ...]]:
         """What was found out about legs so far: a leg's reasons follow from which runs count for it, and nothing else."""
         return {}
@@ -278,7 +285,7 @@ def judge_legs(
     With `away`, only runs count that were measured without all of these units' old paths.
     """
     leg = situation.legs.get((unit.site, unit.plane), [])
-    if not any(known.cell.expect == "reach" for known in leg):
+    if (unit.site, unit.plane) not in situation.reaching:
         yield _about_all(
             ReasonKind.EMPTY, f"nothing is expected of {unit.id}: without a single check nothing is proven"
         )
@@ -513,17 +520,12 @@ class _Demand:
         hop = self._find_legacy(result.hops)
         if hop:
             return f"path: no legacy router on the way - expected none, found {hop}"
-        traced = not check.trace
-        bad: Finding | None = None
-        for finding in result.findings:
-            if finding.outcome is not Outcome.PASSED:
-                bad = bad or finding
-            elif finding.aspect == "path":
-                traced = True
-        if not traced:
+        bad = [f for f in result.findings if f.outcome is not Outcome.PASSED]
+        passed = [f.aspect for f in result.findings if f.outcome is Outcome.PASSED]
+        if check.trace and "path" not in passed:
             return "path: not measured - expected every hop known, found no path"
         # A pass that holds a failure is not a pass.
-        return f"{bad.aspect}: {bad.detail or bad.outcome}" if bad else ""
+        return f"{bad[0].aspect}: {bad[0].detail or bad[0].outcome}" if bad else ""
 
     def _find_legacy(self, hops: tuple[str, ...]) -> str:
         """Return the first legacy router of a path; empty when there is none."""
@@ -537,6 +539,8 @@ class _Demand:
         names = self.situation.legacy_names
         if hop in names or any(mark in ": /" and hop[:end] in names for end, mark in enumerate(hop)):
             return True
+        if not hop[:1].isdigit() and hop.count(":") < 2:
+            return False  # a name: parsing it would only say so, slowly
         try:
             address = ip_address(hop.partition("%")[0])
         except ValueError:

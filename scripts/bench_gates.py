@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -62,15 +64,14 @@ SEED = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """What judging came to."""
+    """What judging came to. `seconds` is wall time of the asking alone, `cpu_s` its processor time, `mib` the peak."""
 
     counties: int
     stations: int
     units: int
     results: int
-    judged_s: float
-    index_s: float
-    built_s: float
+    seconds: float
+    cpu_s: float
     mib: float
     allowed: int
     refused: int
@@ -227,9 +228,11 @@ def build_results(checks: tuple[Check, ...], at: float, rng: random.Random) -> t
     return tuple(out)
 
 
-def build_situations(counties: int, *, towns: int = TOWNS, villages: int = VILLAGES) -> Iterator[Situation]:
+def build_situations(
+    counties: int, *, towns: int = TOWNS, villages: int = VILLAGES, seed: int = SEED
+) -> Iterator[Situation]:
     """Yield one county's situation after another, each with nothing worked out yet: every line to be drained next."""
-    rng = random.Random(SEED)  # noqa: S311 - the same results in every run, no secret
+    rng = random.Random(seed)  # noqa: S311 - the same results in every run, no secret
     template = build_county(towns, villages)
     checks = build_checks(template)
     cut, began = NOW - timedelta(days=30), NOW.timestamp() - 60
@@ -262,29 +265,100 @@ def build_situations(counties: int, *, towns: int = TOWNS, villages: int = VILLA
         )
 
 
-def measure(stations: int = STATIONS, *, towns: int = TOWNS, villages: int = VILLAGES) -> Measured:
-    """Ask the gate of every unit of as many counties as it takes."""
-    here = 1 + towns * (1 + villages)
-    counties = -(-stations // here)
-    judged_s = index_s = 0.0
+def measure(counties: int, *, towns: int = TOWNS, villages: int = VILLAGES, seed: int = SEED) -> Measured:
+    """Ask the gate of every unit of so many counties, one county after the other."""
+    seconds = cpu_s = 0.0
     units = results = allowed = refused = reasons = 0
-    whole = time.monotonic()
-    for situation in build_situations(counties, towns=towns, villages=villages):
-        begin = time.monotonic()
-        _ = situation.legs  # worked out when first asked; here, to time it apart
-        middle = time.monotonic()
+    for situation in build_situations(counties, towns=towns, villages=villages, seed=seed):
+        begin, cpu = time.monotonic(), time.process_time()
         verdicts = [judge_retirement(u.id, Stage.DRAIN, situation) for u in situation.county.units]
-        end = time.monotonic()
-        index_s += middle - begin
-        judged_s += end - begin
+        seconds, cpu_s = seconds + time.monotonic() - begin, cpu_s + time.process_time() - cpu
         units += len(verdicts)
         results += sum(len(e.results) for e in situation.evidence)
         allowed += sum(v.allowed for v in verdicts)
         refused += sum(not v.allowed for v in verdicts)
         reasons += sum(len(v.reasons) for v in verdicts)
-        del situation, verdicts
+    here = 1 + towns * (1 + villages)
     mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    built_s = time.monotonic() - whole - judged_s
-    return Measured(
-        counties, counties * here, units, results, judged_s, index_s, built_s, mib, allowed, refused, reasons
-    )
+    return Measured(counties, counties * here, units, results, seconds, cpu_s, mib, allowed, refused, reasons)
+
+
+def measure_province(processes: int) -> Measured:
+    """Share a province's counties out to processes: its time is that of the slowest, its memory that of all."""
+    counties = -(-STATIONS // (1 + TOWNS * (1 + VILLAGES)))
+    shares = [counties // processes + (n < counties % processes) for n in range(processes)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "scripts.bench_gates", "--one", str(share), str(SEED + n)],
+            stdout=subprocess.PIPE,
+        )
+        for n, share in enumerate(shares)
+    ]
+    parts = []
+    for process in started:
+        said, _ = process.communicate()
+        if process.returncode:
+            raise BenchError(f"a measurement ended with exit {process.returncode}; run it again to see why")
+        parts.append(Measured(**json.loads(said)))
+    totals = {n: sum(getattr(p, n) for p in parts) for n in Measured.__dataclass_fields__}
+    return Measured(**{**totals, "seconds": max(p.seconds for p in parts)})
+
+
+def render(found: dict[int, Measured]) -> str:
+    """Return the table."""
+    machine = describe_machine()
+    one = found[min(found)]
+    lines = [
+        f"Measured on {machine.cores} processors ({machine.processor}), {machine.system}, Python {machine.python}.",
+        "",
+        (
+            f"{one.counties} counties, {one.stations:,} stations, {one.units:,} units, {one.results:,} results "
+            f"({BROKEN:.1%} of them failed): {one.allowed:,} units allowed, {one.refused:,} refused with "
+            f"{one.reasons:,} reasons."
+        ),
+        "",
+        f"| every unit's next gate | seconds (goal {GOAL_S:.0f}) | processor seconds | MiB (goal {GOAL_MIB:.0f}) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for processes, m in found.items():
+        how = "one process" if processes == 1 else f"{processes} processes, a share of the counties each"
+        lines.append(f"| {how} | {m.seconds:.1f} | {m.cpu_s:.1f} | {m.mib:,.0f} |")
+    return "\n".join(lines)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="scripts/bench gates", description="Measure the gates on a province.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here")
+    parser.add_argument("--write", action="store_true", help="put the numbers into docs/benchmarks.md")
+    parser.add_argument("--one", nargs=2, type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Measure, print the table, and write what was asked for."""
+    options = parse_arguments(sys.argv[1:])
+    if options.one:
+        counties, seed = options.one
+        sys.stdout.write(json.dumps(asdict(measure(counties, seed=seed))))
+        return
+    try:
+        if options.write:
+            put_between(DOCUMENT.read_text("utf-8"), "", *MARKS)
+        found = {}
+        for processes in sorted({1, os.cpu_count() or 1}):
+            found[processes] = measure_province(processes)
+            say(f"  {processes}: {found[processes]}")
+        numbers = render(found)
+        print(numbers)
+        if options.json is not None:
+            write_whole(options.json, json.dumps({str(n): asdict(m) for n, m in found.items()}, indent=1) + "\n")
+        if options.write:
+            write_whole(DOCUMENT, put_between(DOCUMENT.read_text("utf-8"), numbers, *MARKS))
+    except ExtranetError as error:
+        say(str(error))
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()
