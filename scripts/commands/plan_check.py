@@ -47,8 +47,9 @@ def check(
     Exit 0 when every check passed and nothing found is an error, 1 when not, 2 for bad input.
     """
     from addressing.checker import check_across, check_plan_file
-    from addressing.signing import read_private_key, read_public_key, verify_report
+    from addressing.signing import verify_report
     from inventory.errors import ExtranetError
+    from inventory.keys import read_private_key, read_public_key
 
     if len({f.resolve() for f in files}) < len(files):
         raise ExtranetError("the same file is named twice: name each plan once")
