@@ -20,6 +20,7 @@ from inventory.columns import COLUMNS
 from inventory.errors import InputProblemsError
 from inventory.files import NOT_REGULAR, is_irregular
 from inventory.findings import Findings
+from inventory.ledgerurl import check_ledger_url
 from inventory.model import (
     Circuit,
     County,
@@ -55,6 +56,22 @@ class Header(Model):
     division_code: str = Field(
         description="its 12-digit code in the statistics bureau's list, in quotes", examples=["410329000000"]
     )
+
+    ledger_url: str | None = Field(
+        default=None,
+        description="the PostgreSQL database that holds the ledger, without a password; without it, a file in this folder",
+        examples=["postgresql://extranet@db.example/yichuan"],
+    )
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _take_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return check_ledger_url(value)
+        except ValueError as error:
+            raise tables.CellError(str(error), "write postgresql://USER@HOST/DATABASE") from None
 
     @field_validator("division_code")
     @classmethod

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from addressing.model import AddressPlan
 from addressing.plan import make_plan
 from addressing.planfile import PlanFileError, plan_path, read_plan
 from inventory.access import Access, AccessMissingError, read_access
-from inventory.errors import CheckFailedError, ExtranetError, GateRefusedError, ScopeGuardError, UnknownNameError
+from inventory.errors import CheckFailedError, ExtranetError, ScopeGuardError, UnknownNameError
 from inventory.model import County, Unit
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import Topology, build_topology
@@ -61,27 +61,6 @@ def plain_name(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-class LedgerGoneError(GateRefusedError):
-    """There is no ledger, though something here was measured or decided: a new one would know of nothing."""
-
-    def __init__(self, path: Path, left: Path) -> None:
-        super().__init__(
-            f"{path}: is gone, though {left.name} is there from before; restore it - without it nobody knows what is cut "
-            "over (to begin anew, take ledger.head and evidence/ away as well)"
-        )
-
-
-def refuse_gone_ledger(path: Path) -> None:
-    """Raise LedgerGoneError where a ledger is missing that must have been there."""
-    from migration.evidence import EVIDENCE_DIR
-    from migration.ledger import HEAD_FILE
-
-    if not path.exists():
-        for left in (path.with_name(HEAD_FILE), *path.with_name(EVIDENCE_DIR).glob("*.json*")):
-            if left.exists():
-                raise LedgerGoneError(path, left)
-
-
 @dataclass(frozen=True)
 class Campaign:
     """Opened by `open_campaign`. `county` is the whole county, or the part a small lab holds (`scope` says which)."""
@@ -111,11 +90,29 @@ class Campaign:
     @cached_property
     def ledger(self) -> Ledger:
         """The county's ledger, made when missing."""
-        from migration.ledger import LEDGER_FILE, Ledger
+        from migration.ledger import Ledger, find_ledger, refuse_gone_ledger
 
-        path = self.folder / LEDGER_FILE
-        refuse_gone_ledger(path)
-        return Ledger.open(path, clock=self.clock, target=self.target)
+        place = find_ledger(self.folder)
+        if isinstance(place, Path):
+            refuse_gone_ledger(place)
+        return Ledger.open(
+            place, clock=self.clock, target=self.target, folder=self.folder, county=self.whole.division_code
+        )
+
+    @contextmanager
+    def hold(self, command: str) -> Iterator[None]:
+        """Hold the county for one command that changes the network: its folder on this machine, and the ledger's lease.
+
+        Raises:
+            CampaignBusyError: another command holds it, here or elsewhere; says which, and for how long.
+        """
+        from migration.ledger import campaign_lock, name_place
+
+        with (
+            campaign_lock(self.folder, command, self.clock),
+            self.ledger.hold(command, place=name_place(self.folder)),
+        ):
+            yield
 
     @property
     def target(self) -> str:
@@ -142,10 +139,15 @@ class Campaign:
 
     def ledger_for_reading(self) -> Ledger:
         """Open the ledger without the right to write; its events are those of the target in reach (else of the field)."""
-        from migration.ledger import LEDGER_FILE, Ledger
+        from migration.ledger import Ledger, find_ledger
 
         return Ledger.open(
-            self.folder / LEDGER_FILE, clock=self.clock, target=self.target_or_none() or "field", readonly=True
+            find_ledger(self.folder),
+            clock=self.clock,
+            target=self.target_or_none() or "field",
+            readonly=True,
+            folder=self.folder,
+            county=self.whole.division_code,
         )
 
     @cached_property
@@ -233,10 +235,13 @@ def open_campaign(folder: Path, clock: Clock | None = None) -> Campaign:
 
 def open_ledger(folder: Path) -> Ledger:
     """Open a county's ledger for reading only; works without inventory, plan or network."""
-    from migration.ledger import LEDGER_FILE, Ledger
+    from migration.ledger import Ledger, find_ledger, refuse_gone_ledger
 
-    path = folder / LEDGER_FILE
-    refuse_gone_ledger(path)
-    if not path.exists():
-        raise CheckFailedError(f"{path}: no ledger yet - nothing has been pushed, measured or decided in this county")
-    return Ledger.open(path, readonly=True)
+    place = find_ledger(folder)
+    if isinstance(place, Path):
+        refuse_gone_ledger(place)
+        if not place.exists():
+            raise CheckFailedError(
+                f"{place}: no ledger yet - nothing has been pushed, measured or decided in this county"
+            )
+    return Ledger.open(place, readonly=True, folder=folder)

@@ -15,7 +15,6 @@ from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.evidence import Evidence
 from migration.gates import Verdict, judge_back, judge_cutover
-from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import (
     Phases,
@@ -83,7 +82,7 @@ def cutover(
     if not apply:
         return _judge(campaign, units, measure_provided(campaign, units, say, on_progress), say)
     first = campaign.county.county_site.id
-    with campaign_lock(campaign.folder, "cutover", campaign.clock):
+    with campaign.hold("cutover"):
         finish_interrupted(campaign, say=say)
         records = campaign.records()
         out = [_nothing_to_do(records[u.id], "cutover") for u in units if _is_cut_over(records[u.id])]
@@ -236,7 +235,7 @@ def give_back(
     """Take a cutover back: the legacy router holds the LAN's gateway again. Nothing is done where it never was taken."""
     if not apply:
         return _judge_back(campaign, unit)
-    with campaign_lock(campaign.folder, "cutover --back", campaign.clock):
+    with campaign.hold("cutover --back"):
         finish_interrupted(campaign, say=say)
         report = _judge_back(campaign, unit)
         record_verdict(campaign, report.verdict)

@@ -1,8 +1,8 @@
 """What the ledger holds, as values: events, their canonical JSON and the chain of hashes.
 
 An event's hash is the sha256 over the canonical JSON of all its other fields, `prev` among them, where `prev` is the
-hash of the event before. Canonical JSON: keys sorted, no spaces, UTF-8, no NaN and no infinity. So an event can be
-checked with nothing but this page and `sha256sum`.
+hash of the event before; `token` is among them only where there is one. Canonical JSON: keys sorted, no spaces, UTF-8,
+no NaN and no infinity. So an event can be checked with nothing but this page and `sha256sum`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ GENESIS = "0" * 64
 
 
 class Kind(StrEnum):
-    """What an event is. An `intent` comes before its act, the `outcome` with the same key after it."""
+    """What an event is. An `intent` comes before its act, the `outcome` with the same key after it.
+
+    A `checkpoint` holds a signature over the head before it.
+    """
 
     INTENT = "intent"
     OUTCOME = "outcome"
@@ -31,10 +34,14 @@ class Kind(StrEnum):
     NOTE = "note"
     EXCEPTION = "exception"
     """A recorded exception to a gate, or its withdrawal (`migration.waivers`)."""
+    CHECKPOINT = "checkpoint"
 
 
 class Event(Model):
-    """One entry of the ledger. `at` is ISO 8601 in UTC with microseconds; `target` is `lab NAME` or `field`."""
+    """One entry of the ledger. `at` is ISO 8601 in UTC with microseconds; `target` is `lab NAME` or `field`.
+
+    `token` is that of the lease it was appended under, None for what changes no network.
+    """
 
     seq: int
     at: str
@@ -46,11 +53,22 @@ class Event(Model):
     body: dict[str, Any]
     prev: str
     hash: str
+    token: int | None = None
 
     @property
     def moment(self) -> datetime:
         """`at` as an aware UTC time."""
         return from_iso(self.at)
+
+
+class Entry(Model):
+    """What somebody wants to add: an event without what the ledger itself gives it."""
+
+    kind: Kind
+    key: str
+    body: dict[str, Any]
+    unit: str | None = None
+    actor: str | None = None
 
 
 class Head(Model):
@@ -65,7 +83,8 @@ class Break(Model):
 
     `kind`: `altered` (content does not match its hash), `removed` (a gap), `reordered` (a whole event in another's
     place), `forged` (hashes recomputed over other content), `truncated` (the tail is gone), `head` (nothing
-    to compare with), `unguarded` (the triggers that forbid changes are missing).
+    to compare with), `unguarded` (what forbids changes in the database is missing or was changed), `checkpoint` (a
+    signed checkpoint is missing, or not signed by who should have).
     """
 
     seq: int
@@ -93,4 +112,4 @@ def digest_of(value: Any) -> str:
 
 def hash_event(fields: Mapping[str, Any]) -> str:
     """Return the hash of an event given as its other fields (a `hash` among them is left out)."""
-    return digest_of({name: value for name, value in fields.items() if name != "hash"})
+    return digest_of({n: v for n, v in fields.items() if n != "hash" and not (n == "token" and v is None)})

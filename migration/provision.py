@@ -11,7 +11,6 @@ from inventory.model import EXTRANET, County, Model, Role
 from migration.campaign import Campaign, Say, plain_name, silent
 from migration.evidence import Bound, inventory_digest
 from migration.gates import Verdict, judge_provision
-from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, no_progress, read_situation
 from migration.moves import intended_configs
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
@@ -140,7 +139,7 @@ def provision(
     Raises:
         PushRefusedError: the gate says no; nothing was changed.
     """
-    with campaign_lock(campaign.folder, "config push", campaign.clock):
+    with campaign.hold("config push"):
         finish_interrupted(campaign, say=say)
         verdict = judge(campaign, devices)
         if not verdict.allowed:

@@ -17,7 +17,6 @@ from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Kind
 from migration.gates import Stage, Verdict, judge_together, users_of
-from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, no_progress, read_situation
 from migration.moves import bystander_checks, move_units, show_phases, unit_checks
 from migration.proof import Excused, ReasonKind, Situation
@@ -93,7 +92,7 @@ def retire(
     if not apply:
         return _preview(campaign, units, UnitState(until), say)
     out: list[UnitReport] = []
-    with campaign_lock(campaign.folder, "retire", campaign.clock):
+    with campaign.hold("retire"):
         finish_interrupted(campaign, say=say)
         for group in group_units(campaign, units):
             reports = _Retirement(campaign, group, UnitState(until), say, on_progress, wave=units, wait=wait).go()
@@ -255,7 +254,7 @@ def undo(
     """
     if not apply:
         return _judge_undo(campaign, unit)
-    with campaign_lock(campaign.folder, "retire --undo", campaign.clock):
+    with campaign.hold("retire --undo"):
         for found in finish_interrupted(campaign, say=say):
             if found.step is Step.BACK and found.ending == "done" and unit.id in found.units:
                 # The stage that was to be taken back is; once more would take back one more.

@@ -29,7 +29,7 @@ from migration.campaign import Campaign, Say, silent, undisturbed
 from migration.events import Event, Kind
 from migration.evidence import Bound
 from migration.gates import Verdict, judge_proof
-from migration.ledger import LedgerError
+from migration.ledger import LeaseLostError, LedgerError
 from migration.measuring import (
     OnProgress,
     answering,
@@ -352,6 +352,7 @@ class _Run:
         devices = {c.device for c in batch}
         for attempt in live:
             self.touched[attempt.name] |= devices & set(attempt.devices)
+        self.campaign.ledger.assure_lease(ask=True)
         began, revert_s = time.monotonic(), self.timers.revert_s
         provisioned = any(a.step is Step.PROVISION for a in live)
         out = wire.stage_and_commit(
@@ -361,6 +362,7 @@ class _Run:
             change_id=self.change_id,
             on_event=on_event,
             forbid=keep_unknown_gateways(self.campaign) if provisioned else None,
+            permit=self.campaign.ledger.assure_lease,
         )
         armed = sorted(d for d, found in out.items() if found.state == "committed")
         if armed:
@@ -684,10 +686,17 @@ class _Run:
         self.closed.add(attempt.name)
 
     def abandon(self, error: BaseException) -> None:
-        """Something stopped us: bring back what is not yet decided, and say so in the ledger if it still takes it."""
+        """Something stopped us: bring back what is not yet decided, and say so in the ledger if it still takes it.
+
+        Who lost the county's lease touches no device any more, not even to bring it back: its timer does.
+        """
         for name in self.confirmed - self.closed:
             self.say(f"! {name}: kept, but not recorded; the next command asks the devices and does it")
         left = [a for a in self.attempts if a.name in self.opened - self.closed - self.confirmed]
+        if isinstance(error, LeaseLostError):
+            for attempt in left:
+                self.say(f"! {attempt.name}: left to the devices' own timers - {error.what}")
+            return
         for attempt in left:
             self.ended[attempt.name].reasons.insert(0, f"interrupted: {str(error) or type(error).__name__}")
         for attempt in left:
@@ -727,7 +736,10 @@ def _bring_back(  # noqa: PLR0917 - one act, whose parts have no order of their 
     unseen: list[str] = []
     holding: list[str] = []
     for devices in reversed(phases):
-        out = wire.roll_back(campaign.nornir, devices, change_id) if devices else {}
+        if devices:
+            campaign.ledger.assure_lease(ask=True)
+        permit = campaign.ledger.assure_lease
+        out = wire.roll_back(campaign.nornir, devices, change_id, permit=permit) if devices else {}
         digests = _read_digests(campaign, [d for d in devices if d in changed and d in out and out[d].ok])
         for device in devices:
             if device in out and out[device].kind == "NotPendingError":
@@ -751,8 +763,9 @@ def _push_now(campaign: Campaign, changes: Sequence[Change], change_id: str) -> 
     """Commit and confirm at once: only for what restores what was there before. Return what went wrong."""
     if not changes:
         return []
-    revert_s = campaign.county.policy.timers.revert_s
-    out = wire.stage_and_commit(campaign.nornir, changes, revert_in_s=revert_s, change_id=change_id)
+    revert_s, permit = campaign.county.policy.timers.revert_s, campaign.ledger.assure_lease
+    campaign.ledger.assure_lease(ask=True)
+    out = wire.stage_and_commit(campaign.nornir, changes, revert_in_s=revert_s, change_id=change_id, permit=permit)
     bad = [found.error or f"{d}: {found.state}" for d, found in out.items() if not found.ok]
     if bad:
         return bad
@@ -764,9 +777,11 @@ def _confirm_patiently(campaign: Campaign, devices: Sequence[str], change_id: st
     """Confirm; a session that broke is tried once more, for the word may not have arrived."""
     if not devices:
         return {}
-    out = wire.confirm(campaign.nornir, devices, change_id)
+    permit = campaign.ledger.assure_lease
+    campaign.ledger.assure_lease(ask=True)
+    out = wire.confirm(campaign.nornir, devices, change_id, permit=permit)
     again = [d for d in devices if d not in out or out[d].kind in {"DeviceUnreachableError", "NotRun"}]
-    return out | wire.confirm(campaign.nornir, again, change_id) if again else out
+    return out | wire.confirm(campaign.nornir, again, change_id, permit=permit) if again else out
 
 
 def _why_not(out: Mapping[str, DeviceOutcome[Any]], device: str) -> str:

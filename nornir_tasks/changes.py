@@ -53,6 +53,8 @@ class Event(Model):
 
 
 OnEvent = Callable[[Event], None]
+Permit = Callable[[], None]
+"""Asked on each device's turn, right before it is told: raises when this process may act no more."""
 Forbid = Callable[[str, str], str]
 """Says of a device and its difference why that must not be (empty: it may)."""
 
@@ -121,6 +123,7 @@ def stage_and_commit(
     on_event: OnEvent | None = None,
     *,
     forbid: Forbid | None = None,
+    permit: Permit | None = None,
 ) -> dict[str, Committed]:
     """Check every candidate, then commit those that change anything, each with its timer armed on the device.
 
@@ -151,6 +154,8 @@ def stage_and_commit(
     busy = sorted((d for d, plan in plans.items() if plan.diff), key=lambda d: -len(plans[d].diff))
 
     def commit(driver: Driver) -> None:
+        if permit is not None:
+            permit()
         driver.commit_config(revert_in_s=revert_in_s, change_id=change_id)
 
     applied = _run(nr, "commit", commit, busy, on_event)
@@ -177,17 +182,39 @@ def stage_and_commit(
 
 
 def confirm(
-    nr: Nornir, devices: Iterable[str], change_id: str, on_event: OnEvent | None = None
+    nr: Nornir,
+    devices: Iterable[str],
+    change_id: str,
+    on_event: OnEvent | None = None,
+    *,
+    permit: Permit | None = None,
 ) -> dict[str, DeviceOutcome[None]]:
     """Keep a change for good on each device; safe to repeat. A device that went back fails with NotPendingError."""
-    return _run(nr, "confirm", lambda d: d.confirm_commit(change_id), devices, on_event)
+
+    def keep(driver: Driver) -> None:
+        if permit is not None:
+            permit()
+        driver.confirm_commit(change_id)
+
+    return _run(nr, "confirm", keep, devices, on_event)
 
 
 def roll_back(
-    nr: Nornir, devices: Iterable[str], change_id: str, on_event: OnEvent | None = None
+    nr: Nornir,
+    devices: Iterable[str],
+    change_id: str,
+    on_event: OnEvent | None = None,
+    *,
+    permit: Permit | None = None,
 ) -> dict[str, DeviceOutcome[None]]:
     """Go back now on each device; safe to repeat, also on one that has gone back by itself."""
-    return _run(nr, "roll back", lambda d: d.rollback(change_id), devices, on_event)
+
+    def go_back(driver: Driver) -> None:
+        if permit is not None:
+            permit()
+        driver.rollback(change_id)
+
+    return _run(nr, "roll back", go_back, devices, on_event)
 
 
 def read_configs(

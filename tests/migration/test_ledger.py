@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import migration.ledger
+import migration.ledger.databases
 from inventory.errors import ExtranetError
 from migration.events import GENESIS, Break, Head, Kind, canonical_json, hash_event
 from migration.ledger import (
@@ -198,7 +198,9 @@ def test_any_json_comes_back_and_verifies(tmp_path_factory: pytest.TempPathFacto
 # --- tampering ---
 
 
-REPLACEMENT = "INSERT OR REPLACE INTO events SELECT {}, at, 'x', target, kind, key, unit, body, prev, {} FROM events"
+REPLACEMENT = (
+    "INSERT OR REPLACE INTO events SELECT {}, at, 'x', target, kind, key, unit, body, prev, {}, token FROM events"
+)
 
 
 @pytest.mark.parametrize(
@@ -385,10 +387,10 @@ def test_a_foreign_database_is_said(tmp_path: Path) -> None:
 def test_a_later_format_is_said(ledger: Ledger, tmp_path: Path) -> None:
     """A ledger of a format that this version does not know is refused."""
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
-    connection.execute("UPDATE ledger_format SET version = 2")
+    connection.execute("UPDATE ledger_format SET version = 3")
     connection.commit()
     connection.close()
-    with pytest.raises(LedgerFormatError, match="expected 1, found 2"):
+    with pytest.raises(LedgerFormatError, match=r"expected 2, found 3; use the version that wrote it"):
         Ledger.open(tmp_path, StoppedClock(), TARGET)
 
 
@@ -401,7 +403,7 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 
 def test_a_locked_database_is_said(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that another program holds is one clear line, nothing is written, and afterwards it works."""
-    monkeypatch.setattr(migration.ledger, "_BUSY_S", 0.1)
+    monkeypatch.setattr(migration.ledger.databases, "BUSY_S", 0.1)
     other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
     with Ledger.open(tmp_path, StoppedClock(), TARGET) as second:
         other.execute("BEGIN IMMEDIATE")
@@ -414,10 +416,10 @@ def test_a_locked_database_is_said(ledger: Ledger, tmp_path: Path, monkeypatch: 
         assert second.verify() == []
 
 
-def test_only_sqlite_so_far(tmp_path: Path) -> None:
-    """A URL of another database is refused without its password; one of SQLite is the file."""
-    with pytest.raises(LedgerFormatError, match="only SQLite") as caught:
-        Ledger.open("postgresql://me:hush@db.example/x", StoppedClock(), TARGET)
+def test_only_two_databases(tmp_path: Path) -> None:
+    """A URL of a third kind of database is refused without its password; one of SQLite is the file."""
+    with pytest.raises(LedgerFormatError, match="expected an SQLite file or a PostgreSQL database") as caught:
+        Ledger.open("mysql://me:hush@db.example/x", StoppedClock(), TARGET)
     assert "hush" not in str(caught.value)
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite", StoppedClock(), TARGET) as ledger:
         fill(ledger, 1)

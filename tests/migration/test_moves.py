@@ -11,7 +11,8 @@ from addressing.plan import make_plan
 from addressing.planfile import plan_path, write_plan
 from inventory.reader import load_county
 from inventory.topology import build_topology
-from migration.campaign import Campaign, LedgerGoneError, open_campaign, refuse_gone_ledger
+from migration.campaign import Campaign, open_campaign
+from migration.ledger import LedgerGoneError, refuse_gone_ledger
 from migration.moves import keep_unknown_gateways, move_units, show_phases
 from migration.units import UnitState
 

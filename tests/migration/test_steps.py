@@ -107,6 +107,7 @@ class Wire:
         on_event: object = None,
         *,
         forbid: Callable[[str, str], str] | None = None,
+        permit: Callable[[], None] = lambda: None,
     ) -> dict[str, Committed]:
         """Check all, then commit."""
         del revert_in_s
@@ -125,6 +126,7 @@ class Wire:
                 continue
 
             def commit(router: Router, wanted: str = change.config) -> None:
+                permit()
                 router.before, router.running, router.armed = router.running, wanted, change_id
 
             done = self._ask("commit", change.device, commit)
@@ -134,10 +136,13 @@ class Wire:
                 on_event(Progress(phase="commit", device=change.device, ok=done.ok, done=1, of=1))
         return out
 
-    def confirm(self, _nornir: object, devices: Iterable[str], change_id: str) -> dict[str, DeviceOutcome[None]]:
+    def confirm(
+        self, _nornir: object, devices: Iterable[str], change_id: str, *, permit: Callable[[], None] = lambda: None
+    ) -> dict[str, DeviceOutcome[None]]:
         """Keep the change."""
 
         def keep(router: Router) -> None:
+            permit()
             if router.kept == change_id:
                 return
             if router.armed != change_id:
@@ -146,10 +151,13 @@ class Wire:
 
         return {d: self._ask("confirm", d, keep) for d in devices}
 
-    def roll_back(self, _nornir: object, devices: Iterable[str], change_id: str) -> dict[str, DeviceOutcome[None]]:
+    def roll_back(
+        self, _nornir: object, devices: Iterable[str], change_id: str, *, permit: Callable[[], None] = lambda: None
+    ) -> dict[str, DeviceOutcome[None]]:
         """Go back."""
 
         def back(router: Router) -> None:
+            permit()
             if router.kept == change_id:
                 raise ValueError("was confirmed")
             if router.armed == change_id:
@@ -266,10 +274,13 @@ class stage:  # noqa: N801 - reads as a verb
         self.patch.setattr(steps, "measure_until", scene.measure)
         self.patch.setattr(steps, "read_bound", scene.read_bound)
         self.patch.setattr(steps, "move_units", undo_moves)
+        self.held = scene.ledger.hold("a test")
+        self.lease = self.held.__enter__()
         return scene
 
     def __exit__(self, *_: object) -> None:
         self.patch.undo()
+        self.held.__exit__(None, None, None)
         self.scene.ledger.close()
 
 

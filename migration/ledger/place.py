@@ -1,0 +1,82 @@
+"""Where a county's record is: the file in its folder, or the server that county.yaml or the environment names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from inventory.errors import ExtranetError, GateRefusedError
+from inventory.ledgerurl import check_ledger_url
+from inventory.yamlfile import YamlProblemError, parse_yaml
+from migration.ledger.errors import LedgerFormatError
+from migration.ledger.headfile import HEAD_FILE
+from migration.ledger.record import LEDGER_FILE
+
+URL_VARIABLE = "EXTRANET_LEDGER_URL"
+
+
+class LedgerGoneError(GateRefusedError):
+    """There is no ledger, though something here was measured or decided: a new one would know of nothing."""
+
+    def __init__(self, path: Path, left: Path) -> None:
+        super().__init__(
+            f"{path}: is gone, though {left.name} is there from before; restore it - without it nobody knows what is cut "
+            "over (to begin anew, take ledger.head and evidence/ away as well)"
+        )
+
+
+class TwoLedgersError(GateRefusedError):
+    """A server is named, but the county's folder holds a record of its own."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        super().__init__(
+            f"{path}: this county's record is here, but {source} names a server, which would know of nothing that was done; "
+            "take that away, or move the file, ledger.head and evidence/ to the archive to begin anew there"
+        )
+
+
+def find_ledger(folder: Path) -> Path | str:
+    """Return the file of a county's record, or the URL of its database.
+
+    EXTRANET_LEDGER_URL is asked first, then `ledger_url` in county.yaml, which must hold no password.
+
+    Raises:
+        TwoLedgersError: a server is named while the folder holds a record.
+    """
+    url, source = os.environ.get(URL_VARIABLE, "").strip(), URL_VARIABLE
+    if url and "://" not in url:
+        raise LedgerFormatError(URL_VARIABLE, "expected a URL", "write postgresql://USER@HOST/DATABASE")
+    if not url:
+        url, source = _read_county_url(folder / "county.yaml"), "county.yaml (ledger_url)"
+    path = folder / LEDGER_FILE
+    if not url:
+        return path
+    if url.startswith("postgresql") and path.exists():
+        raise TwoLedgersError(path, source)
+    return url
+
+
+def refuse_gone_ledger(path: Path) -> None:
+    """Raise LedgerGoneError where a ledger is missing that must have been there."""
+    from migration.evidence import EVIDENCE_DIR
+
+    if not path.exists():
+        for left in (path.with_name(HEAD_FILE), *path.with_name(EVIDENCE_DIR).glob("*.json*")):
+            if left.exists():
+                raise LedgerGoneError(path, left)
+
+
+def _read_county_url(path: Path) -> str:
+    try:
+        data = parse_yaml(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError, YamlProblemError) as error:
+        raise ExtranetError(f"{path}: cannot be read ({type(error).__name__}); run 'extranet survey check'") from error
+    url = data.get("ledger_url") if isinstance(data, dict) else None
+    if url is None:
+        return ""
+    try:
+        return check_ledger_url(str(url))
+    except ValueError as error:
+        raise LedgerFormatError(f"{path} [ledger_url]", str(error), "correct it") from None
