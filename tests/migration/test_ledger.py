@@ -1,89 +1,47 @@
-"""The ledger: only grows, keeps its chain through every crash, and shows every kind of tampering."""
+"""The ledger: only grows, keeps its chain, and shows every kind of tampering; the same in a file and on a server."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import migration.ledger.databases
-from inventory.errors import ExtranetError
-from migration.events import GENESIS, Break, Head, Kind, canonical_json, hash_event
-from migration.ledger import (
-    LOCK_FILE,
-    CampaignBusyError,
-    KeyConflictError,
-    Ledger,
-    LedgerBrokenError,
-    LedgerFormatError,
-    LedgerUnavailableError,
-    UnfitBodyError,
-    campaign_lock,
-)
-from tests.migration.scene import T0, StoppedClock
+from migration.events import GENESIS, Break, Entry, Event, Head, Kind, hash_event
+from migration.ledger import KeyConflictError, Ledger, LedgerBrokenError, UnfitBodyError
+from tests.migration.ledger_homes import TARGET, FileHome, Home, ServerHome, fill, opened, rehash
+from tests.migration.postgres_cluster import Cluster
 
-TREE = Path(__file__).resolve().parents[2]
-TARGET = "lab t"
+MakeHome = Callable[[Path], Home]
+
+
+@pytest.fixture(scope="session", params=["file", "server"])
+def make_home(request: pytest.FixtureRequest) -> MakeHome:
+    """Makes places for ledgers, of each kind in turn."""
+    if request.param == "file":
+        return FileHome
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return lambda folder: ServerHome(folder, cluster, cluster.new_schema())
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def home(make_home: MakeHome, tmp_path: Path) -> Home:
+    """A place where no ledger is yet."""
+    return make_home(tmp_path)
+
+
+@pytest.fixture
+def ledger(home: Home) -> Iterator[Ledger]:
     """An empty ledger."""
-    with Ledger.open(tmp_path, StoppedClock(), TARGET) as opened:
-        yield opened
-
-
-def fill(ledger: Ledger, count: int, first: int = 1) -> None:
-    """Append some notes."""
-    for number in range(first, first + count):
-        ledger.append(Kind.NOTE, f"note {number}", {"number": number, "名": "伊川"}, unit=f"fin@t{number}")
-
-
-def tamper(path: Path, *statements: str) -> None:
-    """Change rows as somebody with a database browser would: the triggers taken away, and put back afterwards."""
-    connection = sqlite3.connect(path)
-    triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    for name, _ in triggers:
-        connection.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        connection.execute(statement)
-    for _, sql in triggers:
-        connection.execute(sql)
-    connection.commit()
-    connection.close()
-
-
-def rehash(path: Path, seq: int, *, note: str) -> None:
-    """Rewrite an event's body and give it the hash that fits."""
-    connection = sqlite3.connect(path)
-    connection.row_factory = sqlite3.Row
-    row = dict(connection.execute("SELECT * FROM events WHERE seq = ?", (seq,)).fetchone())
-    connection.close()
-    body = {"rewritten": note}
-    digest = hash_event({**row, "body": body})
-    tamper(path, f"UPDATE events SET body = '{canonical_json(body)}', hash = '{digest}' WHERE seq = {seq}")
-
-
-def remove_ledger(path: Path) -> None:
-    """Remove the record and leave its head."""
-    for file in path.parent.glob("ledger.sqlite*"):
-        file.unlink()
-
-
-def write_head(path: Path, text: str) -> None:
-    """Put another head beside the record."""
-    path.with_name("ledger.head").write_text(text)
+    with opened(home) as made:
+        yield made
 
 
 # --- appending ---
@@ -128,9 +86,9 @@ def test_the_same_key_appends_once(ledger: Ledger) -> None:
     assert ledger.head().seq == 2
 
 
-def test_targets_are_kept_apart(tmp_path: Path) -> None:
+def test_targets_are_kept_apart(home: Home) -> None:
     """A rehearsal's events stand in the same chain, and are neither seen nor their keys taken in the field."""
-    with Ledger.open(tmp_path, StoppedClock(), "lab t") as lab, Ledger.open(tmp_path, StoppedClock(), "field") as field:
+    with opened(home) as lab, opened(home, target="field") as field:
         lab.append("note", "k", {"a": 1})
         field.append("note", "k", {"a": 2})
         assert [e.body for e in field.events()] == [{"a": 2}]
@@ -185,12 +143,14 @@ def test_only_plain_json_is_recorded(ledger: Ledger, body: dict[str, object]) ->
     )
 )
 @settings(max_examples=40)
-def test_any_json_comes_back_and_verifies(tmp_path_factory: pytest.TempPathFactory, body: dict[str, object]) -> None:
+def test_any_json_comes_back_and_verifies(
+    make_home: MakeHome, tmp_path_factory: pytest.TempPathFactory, body: dict[str, object]
+) -> None:
     """Whatever plain JSON goes in comes back equal, and the chain is whole."""
-    folder = tmp_path_factory.mktemp("any")
-    with Ledger.open(folder, StoppedClock(), TARGET) as ledger:
+    home = make_home(tmp_path_factory.mktemp("any"))
+    with opened(home) as ledger:
         ledger.append("note", "k", body)
-    with Ledger.open(folder, StoppedClock(), TARGET, readonly=True) as ledger:
+    with opened(home, readonly=True) as ledger:
         assert ledger.events()[0].body == body
         assert ledger.verify() == []
 
@@ -198,28 +158,31 @@ def test_any_json_comes_back_and_verifies(tmp_path_factory: pytest.TempPathFacto
 # --- tampering ---
 
 
-REPLACEMENT = (
-    "INSERT OR REPLACE INTO events SELECT {}, at, 'x', target, kind, key, unit, body, prev, {}, token FROM events"
-)
+CHANGES = [
+    "UPDATE events SET actor = 'x' WHERE seq = 2",
+    "DELETE FROM events WHERE seq = 5",
+    "INSERT INTO events SELECT seq + 7, at, actor, target, kind, 'k', unit, body, hash, 'h', token FROM events WHERE seq = 5",
+    "INSERT INTO events SELECT seq + 1, at, actor, target, kind, 'k', unit, body, prev, 'h', token FROM events WHERE seq = 5",
+    "DELETE FROM leases",
+    "UPDATE leases SET holder = 'x'",
+    "UPDATE leases SET released_at = NULL",
+    "INSERT INTO leases VALUES (9, 'x', 1, 2, NULL)",
+]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE events SET actor = 'x' WHERE seq = 2",
-        "DELETE FROM events WHERE seq = 5",
-        REPLACEMENT.format("seq", "hash"),
-        REPLACEMENT.format("6", "'h'"),
-    ],
-)
-def test_the_database_itself_refuses_changes(ledger: Ledger, tmp_path: Path, statement: str) -> None:
-    """An update, a delete or a replacement is refused by the database, whoever tries."""
-    fill(ledger, 5)
-    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        connection.execute(statement)
-    connection.close()
+@pytest.mark.parametrize("statement", CHANGES)
+def test_the_database_itself_refuses_changes(home: Home, ledger: Ledger, statement: str) -> None:
+    """An update, a delete or anything but the next event or lease is refused by the database, whoever tries."""
+    with ledger.hold("a command"):
+        fill(ledger, 5)
+    with pytest.raises((sqlite3.IntegrityError, psycopg.Error), match=r"append-only|leases: |fenced"):
+        home.execute(statement)
     assert ledger.verify() == []
+
+
+def write_head(home: Home, text: str) -> None:
+    """Put another head beside the record."""
+    (home.folder / "ledger.head").write_text(text)
 
 
 SWAP = (
@@ -227,32 +190,34 @@ SWAP = (
     "UPDATE events SET seq = 2 WHERE seq = 4",
     "UPDATE events SET seq = 4 WHERE seq = -2",
 )
-TAMPERINGS: dict[str, tuple[Callable[[Path], None], int, str]] = {
-    "body": (lambda p: tamper(p, """UPDATE events SET body = '{"number":99}' WHERE seq = 3"""), 3, "altered"),
-    "actor": (lambda p: tamper(p, "UPDATE events SET actor = 'x' WHERE seq = 1"), 1, "altered"),
-    "time": (lambda p: tamper(p, "UPDATE events SET at = '2020' WHERE seq = 6"), 6, "altered"),
-    "hash": (lambda p: tamper(p, "UPDATE events SET hash = 'x' WHERE seq = 4"), 4, "altered"),
-    "kind": (lambda p: tamper(p, "UPDATE events SET kind = 'rumour' WHERE seq = 4"), 4, "altered"),
-    "not json": (lambda p: tamper(p, "UPDATE events SET body = '{' WHERE seq = 2"), 2, "altered"),
-    "spaced json": (lambda p: tamper(p, "UPDATE events SET body = body || ' ' WHERE seq = 2"), 2, "altered"),
-    "one removed": (lambda p: tamper(p, "DELETE FROM events WHERE seq = 3"), 3, "removed"),
-    "first removed": (lambda p: tamper(p, "DELETE FROM events WHERE seq = 1"), 1, "removed"),
-    "some removed": (lambda p: tamper(p, "DELETE FROM events WHERE seq IN (2, 3)"), 2, "removed"),
+TAMPERINGS: dict[str, tuple[Callable[[Home], None], int, str]] = {
+    "body": (lambda h: h.unguarded("""UPDATE events SET body = '{"number":99}' WHERE seq = 3"""), 3, "altered"),
+    "actor": (lambda h: h.unguarded("UPDATE events SET actor = 'x' WHERE seq = 1"), 1, "altered"),
+    "time": (lambda h: h.unguarded("UPDATE events SET at = '2020' WHERE seq = 6"), 6, "altered"),
+    "hash": (lambda h: h.unguarded("UPDATE events SET hash = 'x' WHERE seq = 4"), 4, "altered"),
+    "kind": (lambda h: h.unguarded("UPDATE events SET kind = 'rumour' WHERE seq = 4"), 4, "altered"),
+    "not json": (lambda h: h.unguarded("UPDATE events SET body = '{' WHERE seq = 2"), 2, "altered"),
+    "spaced json": (lambda h: h.unguarded("UPDATE events SET body = body || ' ' WHERE seq = 2"), 2, "altered"),
+    "one removed": (lambda h: h.unguarded("DELETE FROM events WHERE seq = 3"), 3, "removed"),
+    "first removed": (lambda h: h.unguarded("DELETE FROM events WHERE seq = 1"), 1, "removed"),
+    "some removed": (lambda h: h.unguarded("DELETE FROM events WHERE seq IN (2, 3)"), 2, "removed"),
     "removed and closed up": (
-        lambda p: tamper(p, "DELETE FROM events WHERE seq = 3", "UPDATE events SET seq = seq - 1 WHERE seq > 3"),
+        lambda h: h.unguarded(
+            "DELETE FROM events WHERE seq = 3",
+            "UPDATE events SET seq = -seq WHERE seq > 3",
+            "UPDATE events SET seq = -seq - 1 WHERE seq < 0",
+        ),
         3,
         "reordered",
     ),
-    "reordered": (lambda p: tamper(p, *SWAP), 2, "reordered"),
-    "rewritten with its hash": (lambda p: rehash(p, 3, note="x"), 3, "forged"),
-    "last rewritten with its hash": (lambda p: rehash(p, 6, note="x"), 6, "forged"),
-    "tail cut": (lambda p: tamper(p, "DELETE FROM events WHERE seq > 4"), 5, "truncated"),
-    "all cut": (lambda p: tamper(p, "DELETE FROM events"), 1, "truncated"),
-    "file gone": (remove_ledger, 1, "truncated"),
-    "head gone": (lambda p: p.with_name("ledger.head").unlink(), 1, "head"),
-    "head nonsense": (lambda p: write_head(p, "x"), 1, "head"),
+    "reordered": (lambda h: h.unguarded(*SWAP), 2, "reordered"),
+    "rewritten with its hash": (lambda h: rehash(h, 3, note="x"), 3, "forged"),
+    "last rewritten with its hash": (lambda h: rehash(h, 6, note="x"), 6, "forged"),
+    "tail cut": (lambda h: h.unguarded("DELETE FROM events WHERE seq > 4"), 5, "truncated"),
+    "all cut": (lambda h: h.unguarded("DELETE FROM events"), 1, "truncated"),
+    "head nonsense": (lambda h: write_head(h, "x"), 1, "head"),
     "head forged": (
-        lambda p: write_head(p, json.dumps({"seq": 6, "hash": "f" * 64})),
+        lambda h: write_head(h, json.dumps({"seq": 6, "hash": "f" * 64})),
         6,
         "forged",
     ),
@@ -260,68 +225,54 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], None], int, str]] = {
 
 
 @pytest.mark.parametrize("name", sorted(TAMPERINGS))
-def test_every_tampering_is_seen(tmp_path: Path, name: str) -> None:
+def test_every_tampering_is_seen(home: Home, name: str) -> None:
     """Each kind of tampering is seen, with the first event concerned and its kind; nothing is read or appended then."""
     act, seq, kind = TAMPERINGS[name]
-    with Ledger.open(tmp_path, StoppedClock(), TARGET) as ledger:
+    with opened(home) as ledger:
         fill(ledger, 6)
-    act(tmp_path / "ledger.sqlite")
-    with Ledger.open(tmp_path, StoppedClock(), TARGET, readonly=True) as ledger:
+    act(home)
+    with opened(home, readonly=True) as ledger:
         breaks = ledger.verify()
         assert (breaks[0].seq, breaks[0].kind) == (seq, kind), breaks
         with pytest.raises(LedgerBrokenError, match=f"event {seq}: {kind}"):
             ledger.events()
     if kind in {"truncated", "head"} or "head" in name or "last" in name:
-        with Ledger.open(tmp_path, StoppedClock(), TARGET) as ledger, pytest.raises(LedgerBrokenError):
+        with opened(home) as ledger, pytest.raises(LedgerBrokenError):
             ledger.append("note", "after", {})
 
 
-@given(data=st.data())
-@settings(max_examples=60)
-def test_any_changed_field_is_seen(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Changing any one field of any one event to anything else is seen, at that event or the one after it."""
-    folder = tmp_path_factory.mktemp("field")
-    with Ledger.open(folder, StoppedClock(), TARGET) as ledger:
-        fill(ledger, 4)
-    seq = data.draw(st.integers(1, 4))
-    column = data.draw(st.sampled_from(["at", "actor", "target", "kind", "key", "unit", "body", "prev", "hash"]))
-    value = data.draw(st.text(alphabet='abc{}"0 ', max_size=6))
-    tamper(folder / "ledger.sqlite", f"UPDATE events SET {column} = '{value}' WHERE seq = {seq}")
-    with Ledger.open(folder, StoppedClock(), TARGET, readonly=True) as ledger:
-        breaks = ledger.verify()
-        assert breaks
-        assert breaks[0].seq == seq
-
-
-def test_the_whole_tail_rewritten_is_seen_by_a_head_kept_elsewhere(tmp_path: Path) -> None:
+def test_the_whole_tail_rewritten_is_seen_by_a_head_kept_elsewhere(home: Home) -> None:
     """Who rewrites the record and the head beside it is caught by a head kept elsewhere, and only by that."""
-    with Ledger.open(tmp_path, StoppedClock(), TARGET) as ledger:
+    with opened(home) as ledger:
         fill(ledger, 4)
         kept = ledger.head()
         assert ledger.verify(known=kept) == []
-    rehash(tmp_path / "ledger.sqlite", 4, note="x")
-    with Ledger.open(tmp_path, StoppedClock(), TARGET) as ledger:
+    rehash(home, 4, note="x")
+    with opened(home) as ledger:
         ledger.accept_head()
         assert ledger.verify() == []
         assert [(b.seq, b.kind) for b in ledger.verify(known=kept)] == [(4, "forged")]
         assert [b.kind for b in ledger.verify(known=Head(seq=9, hash="x"))] == ["truncated"]
 
 
-def test_taking_the_triggers_away_is_seen(ledger: Ledger, tmp_path: Path) -> None:
-    """A file whose triggers are gone is broken: not written, not read, and `verify` names them beside what was altered."""
+def test_taking_the_guard_away_is_seen(home: Home, ledger: Ledger) -> None:
+    """A record whose triggers are gone is broken: not written, not read, and `verify` names them beside what was altered."""
     fill(ledger, 3)
     assert len(ledger.events()) == 3
-    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
-    for name in ("events_no_delete", "events_no_update"):
-        connection.execute(f"DROP TRIGGER {name}")
-    connection.execute("UPDATE events SET body = '{}' WHERE seq = 2")
-    connection.commit()
-    connection.close()
-    with pytest.raises(LedgerBrokenError, match=r"the file: unguarded: .*events_no_delete, events_no_update"):
-        Ledger.open(tmp_path, StoppedClock(), TARGET)
+    on = " ON events" if isinstance(home, ServerHome) else ""
+    home.execute(
+        f"DROP TRIGGER events_no_delete{on}",
+        f"DROP TRIGGER events_no_update{on}",
+        "UPDATE events SET body = '{}' WHERE seq = 2",
+    )
+    with (
+        pytest.raises(LedgerBrokenError, match=r"the file: unguarded: .*events_no_delete, events_no_update"),
+        opened(home),
+    ):
+        pass
     with pytest.raises(LedgerBrokenError):
         ledger.events()
-    with Ledger.open(tmp_path, StoppedClock(), TARGET, readonly=True) as reading:
+    with opened(home, readonly=True) as reading:
         assert [(b.seq, b.kind) for b in reading.verify()] == [(0, "unguarded"), (2, "altered")]
         with pytest.raises(LedgerBrokenError):
             reading.events()
@@ -332,317 +283,166 @@ def test_breaks_read_as_one_line() -> None:
     assert str(Break(seq=3, kind="removed", what="event 3 missing")) == "event 3: removed: event 3 missing"
 
 
-def test_tampering_between_two_readings_is_seen(ledger: Ledger, tmp_path: Path) -> None:
+def test_tampering_between_two_readings_is_seen(ledger: Ledger, home: Home) -> None:
     """What is read is checked although it was read before: a cut, a rewrite and an addition meanwhile are all seen."""
     fill(ledger, 3)
     assert len(ledger.events()) == 3
     fill(ledger, 2, first=4)
     assert [e.seq for e in ledger.events()] == [1, 2, 3, 4, 5]
-    with Ledger.open(tmp_path, StoppedClock(), TARGET) as other:
+    with opened(home) as other:
         fill(other, 1, first=6)
     assert len(ledger.events()) == 6
-    tamper(tmp_path / "ledger.sqlite", "DELETE FROM events WHERE seq = 6")
+    home.unguarded("DELETE FROM events WHERE seq = 6")
     with pytest.raises(LedgerBrokenError, match="event 6: truncated"):
         ledger.events()
-    rehash(tmp_path / "ledger.sqlite", 5, note="x")
+    rehash(home, 5, note="x")
     with pytest.raises(LedgerBrokenError, match="event 6: truncated"):
         ledger.events()
 
 
-# --- trouble with the file ---
+# --- any tampering whatever ---
 
 
-def only_line(error: ExtranetError) -> str:
-    """The error's text, which must be one line."""
-    assert "\n" not in str(error)
-    return str(error)
+@st.composite
+def tamperings(draw: st.DrawFn) -> tuple[list[str], int]:
+    """One thing somebody does to a record of eight events, and the first event that differs for it."""
+    seq = draw(st.integers(1, 8))
+    what = draw(st.sampled_from(["change", "remove", "swap", "insert", "cut", "copy"]))
+    if what == "change":
+        column = draw(
+            st.sampled_from(["at", "actor", "target", "kind", "key", "unit", "body", "prev", "hash", "token"])
+        )
+        value = draw(st.integers(0, 9).map(str) if column == "token" else st.text(alphabet='abc{}"0 伊', max_size=6))
+        return [f"UPDATE events SET {column} = '{value}' WHERE seq = {seq}"], seq
+    if what == "remove":
+        return [f"DELETE FROM events WHERE seq = {seq}"], seq
+    if what == "cut":
+        return [f"DELETE FROM events WHERE seq >= {seq}"], seq
+    if what == "swap":
+        other = draw(st.integers(1, 8).filter(lambda n: n != seq))
+        return [
+            f"UPDATE events SET seq = -1 WHERE seq = {seq}",
+            f"UPDATE events SET seq = {seq} WHERE seq = {other}",
+            f"UPDATE events SET seq = {other} WHERE seq = -1",
+        ], min(seq, other)
+    # A whole event put in, all after it moved on; or one put over another.
+    columns = "at, actor, target, kind, key || 'x', unit, body, prev, hash || 'x', token"
+    source = draw(st.integers(1, 8))
+    if what == "copy":
+        other = draw(st.integers(1, 8).filter(lambda n: n != source))
+        sets = ", ".join(
+            f"{c} = (SELECT {c} FROM events WHERE seq = {source})"
+            for c in ("at", "body", "prev", "unit", "actor", "token")
+        )
+        return [f"UPDATE events SET {sets} WHERE seq = {other}"], other
+    return [
+        f"UPDATE events SET seq = -seq WHERE seq >= {seq}",
+        "UPDATE events SET seq = 1 - seq WHERE seq < 0",
+        f"INSERT INTO events SELECT {seq}, {columns} FROM events WHERE seq = {source + (source >= seq)}",
+    ], seq
 
 
-def test_not_a_database_is_said(tmp_path: Path) -> None:
-    """A file that is not a database is named as such, and left as it is."""
-    path = tmp_path / "ledger.sqlite"
-    path.write_text("日报表\n" * 500)
-    before = path.read_bytes()
-    with pytest.raises(LedgerFormatError) as caught:
-        Ledger.open(path, StoppedClock(), TARGET)
-    assert "not a database" in only_line(caught.value)
-    assert path.read_bytes() == before
+@given(done=tamperings())
+@settings(max_examples=40)
+def test_any_single_tampering_is_found(
+    make_home: MakeHome, tmp_path_factory: pytest.TempPathFactory, done: tuple[list[str], int]
+) -> None:
+    """Whatever one thing is done to the stored events, `verify` finds it, at the first event that differs or just before."""
+    home = make_home(tmp_path_factory.mktemp("any"))
+    statements, first = done
+    with opened(home) as ledger:
+        fill(ledger, 4)
+        with ledger.hold("a command"):
+            fill(ledger, 4, first=5)
+    before = home.rows()
+    home.unguarded(*statements)
+    differs = home.rows() != before
+    with opened(home, readonly=True) as ledger:
+        breaks = ledger.verify()
+        assert bool(breaks) == differs
+        if differs:
+            assert breaks[0].seq in {first, first - 1}
+            with pytest.raises(LedgerBrokenError):
+                ledger.events()
 
 
-def test_a_foreign_database_is_said(tmp_path: Path) -> None:
-    """A database that is not a ledger is refused and nothing is added to it."""
-    path = tmp_path / "ledger.sqlite"
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE people (name TEXT)")
-    connection.commit()
-    connection.close()
-    with pytest.raises(LedgerFormatError) as caught:
-        Ledger.open(path, StoppedClock(), TARGET)
-    assert "found people" in only_line(caught.value)
-    connection = sqlite3.connect(path)
-    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("people",)]
-    connection.close()
+@given(seq=st.integers(1, 5), more=st.booleans())
+@settings(max_examples=12)
+def test_any_forgery_is_found(
+    make_home: MakeHome, tmp_path_factory: pytest.TempPathFactory, seq: int, *, more: bool
+) -> None:
+    """An event rewritten with the hash that fits is found, also when all after it are rewritten to fit."""
+    home = make_home(tmp_path_factory.mktemp("forged"))
+    with opened(home) as ledger:
+        fill(ledger, 5)
+    rehash(home, seq, note="x", onwards=more)
+    with opened(home, readonly=True) as ledger:
+        found = ledger.verify()
+        assert [b.kind for b in found] == ["forged"]
+        assert found[0].seq == (5 if more else seq)
 
 
-def test_a_later_format_is_said(ledger: Ledger, tmp_path: Path) -> None:
-    """A ledger of a format that this version does not know is refused."""
-    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
-    connection.execute("UPDATE ledger_format SET version = 3")
-    connection.commit()
-    connection.close()
-    with pytest.raises(LedgerFormatError, match=r"expected 2, found 3; use the version that wrote it"):
-        Ledger.open(tmp_path, StoppedClock(), TARGET)
+def test_what_is_no_text_at_all_is_altered(ledger: Ledger, home: Home) -> None:
+    """Bytes that are no UTF-8 are found like any other change; a server takes none."""
+    fill(ledger, 3)
+    if isinstance(home, FileHome):
+        home.unguarded("UPDATE events SET actor = CAST(x'ff41' AS TEXT) WHERE seq = 2")
+        assert [(b.seq, b.kind) for b in ledger.verify()] == [(2, "altered")]
 
 
-def test_a_missing_folder_is_said(tmp_path: Path) -> None:
-    """A folder that is not there is one clear line."""
-    with pytest.raises(LedgerUnavailableError) as caught:
-        Ledger.open(tmp_path / "nowhere" / "ledger.sqlite", StoppedClock(), TARGET)
-    assert "cannot be" in only_line(caught.value)
-
-
-def test_a_locked_database_is_said(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record that another program holds is one clear line, nothing is written, and afterwards it works."""
-    monkeypatch.setattr(migration.ledger.databases, "BUSY_S", 0.1)
-    other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
-    with Ledger.open(tmp_path, StoppedClock(), TARGET) as second:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerUnavailableError) as caught:
-            second.append("note", "k", {})
-        assert "another program holds the record" in only_line(caught.value)
-        other.execute("ROLLBACK")
-        other.close()
-        assert second.append("note", "k", {}).seq == 1
-        assert second.verify() == []
-
-
-def test_only_two_databases(tmp_path: Path) -> None:
-    """A URL of a third kind of database is refused without its password; one of SQLite is the file."""
-    with pytest.raises(LedgerFormatError, match="expected an SQLite file or a PostgreSQL database") as caught:
-        Ledger.open("mysql://me:hush@db.example/x", StoppedClock(), TARGET)
-    assert "hush" not in str(caught.value)
-    with Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite", StoppedClock(), TARGET) as ledger:
+def test_an_old_token_after_a_newer_one_is_forged(ledger: Ledger, home: Home) -> None:
+    """A chain that is whole in itself, but in which an old lease's event follows a newer one's, is forged."""
+    with ledger.hold("first"):
         fill(ledger, 1)
-    assert (tmp_path / "ledger.sqlite").exists()
+    with ledger.hold("second"):
+        fill(ledger, 1, first=2)
+    fill(ledger, 1, first=3)
+    row = home.rows()[2]
+    fields: dict[str, Any] = {**row, "body": json.loads(row["body"]), "token": 1}
+    home.unguarded(f"UPDATE events SET token = 1, hash = '{hash_event(fields)}' WHERE seq = 3")
+    with opened(home) as again:
+        assert (3, "forged") in [(b.seq, b.kind) for b in again.verify()]
+        assert any("lease 1 after lease 2" in b.what for b in again.verify())
 
 
-def test_reading_makes_nothing(tmp_path: Path) -> None:
-    """Opened for reading, a ledger that is not there is empty, and no file appears; appending is refused."""
-    with Ledger.open(tmp_path, StoppedClock(), TARGET, readonly=True) as ledger:
-        assert ledger.events() == ()
-        assert ledger.head() == Head(seq=0, hash=GENESIS)
-        assert ledger.verify() == []
-        with pytest.raises(LedgerUnavailableError, match="opened for reading only"):
-            ledger.append("note", "k", {})
-    assert list(tmp_path.iterdir()) == []
+# --- many at once ---
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 400 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def test_many_are_appended_together_or_not_at_all(ledger: Ledger) -> None:
+    """Several events go in as one piece; a conflict among them lets none in; the same again adds nothing."""
+    entries = [Entry(kind=Kind.NOTE, key=f"n{n}", body={"n": n}) for n in range(700)]
+    added = ledger.append_many(entries)
+    assert [e.seq for e in added] == list(range(1, 701))
+    assert ledger.append_many(entries) == added
+    with pytest.raises(KeyConflictError):
+        ledger.append_many([Entry(kind=Kind.NOTE, key="new", body={}), Entry(kind=Kind.NOTE, key="n5", body={"n": 6})])
+    assert ledger.append_many([]) == []
+    assert ledger.head().seq == 700
+    assert ledger.verify() == []
 
 
-@pytest.mark.lab
-def test_a_full_disk_leaves_a_whole_record(small_disk: Path) -> None:
-    """A disk that fills up is one clear line; the chain is whole, and the same command works once there is room."""
-    stone = small_disk / "stone"
-    with Ledger.open(small_disk, StoppedClock(), TARGET) as ledger:
-        fill(ledger, 2)
-        with pytest.raises(OSError, match="No space"):
-            stone.write_bytes(b"x" * 500_000)
-        seen = 2
+def test_threads_share_a_commit_and_each_gets_its_own(ledger: Ledger) -> None:
+    """Threads that append at once each get their own event or their own error, and the chain is whole."""
+    ledger.append("note", "taken", {"by": "nobody"})
+    found: dict[str, Event | BaseException] = {}
 
-        def fill_up() -> None:
-            nonlocal seen
-            for seen in range(3, 400):
-                ledger.append("note", f"note {seen}", {"number": seen, "text": "x" * 2000})
+    def append(name: str, number: int) -> None:
+        key = "taken" if number == 3 else f"{name}/{number}"
+        try:
+            found[f"{name}/{number}"] = ledger.append("note", key, {"by": name})
+        except KeyConflictError as error:
+            found[f"{name}/{number}"] = error
 
-        with pytest.raises(LedgerUnavailableError, match=r"full|No space") as caught:
-            fill_up()
-        assert only_line(caught.value)
-        assert ledger.verify() == []
-        recorded = ledger.head().seq
-        stone.unlink()
-        again = ledger.append("note", f"note {seen}", {"number": seen, "text": "x" * 2000})
-        assert again.seq in {recorded, recorded + 1}
-        assert ledger.verify() == []
-    with Ledger.open(small_disk, StoppedClock(), TARGET, readonly=True) as ledger:
-        assert ledger.verify() == []
-    assert not list(small_disk.glob("*.new"))
+    def work(name: str) -> None:
+        for number in range(8):
+            append(name, number)
 
-
-@pytest.mark.lab
-def test_a_read_only_disk_can_be_read_and_says_so(small_disk: Path) -> None:
-    """On a read-only disk appending is one clear line."""
-    with Ledger.open(small_disk, StoppedClock(), TARGET) as ledger:
-        fill(ledger, 2)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(LedgerUnavailableError) as caught, Ledger.open(small_disk, StoppedClock(), TARGET) as ledger:
-        fill(ledger, 1, first=3)
-    assert "read-only" in only_line(caught.value).lower()
-    with Ledger.open(small_disk, StoppedClock(), TARGET, readonly=True) as ledger:
-        assert len(ledger.events()) == 2
-        assert ledger.verify() == []
-
-
-# --- several at once, and killed ---
-
-APPENDER = """
-import sys
-from migration.ledger import Ledger
-folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-with Ledger.open(folder, None, "lab t") as ledger:
-    print("ready", flush=True)
-    for number in range(count):
-        ledger.append("note", f"{name}/{number}", {"number": number})
-        if count > 10_000:
-            print(number, flush=True)
-"""
-
-
-def start_appender(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
-    """Start a process that appends."""
-    return subprocess.Popen(
-        [sys.executable, "-c", APPENDER, str(folder), name, str(count)],
-        cwd=TREE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
-    """Two processes that append at once, from the making of the file on, make one whole chain and lose nothing."""
-    running = [start_appender(tmp_path, name, 60) for name in ("a", "b", "c")]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    with Ledger.open(tmp_path, StoppedClock(), TARGET, readonly=True) as ledger:
-        assert ledger.verify() == []
-        keys = [e.key for e in ledger.events()]
-    for name in ("a", "b", "c"):
-        assert [k for k in keys if k.startswith(name)] == [f"{name}/{n}" for n in range(60)]
-
-
-def test_killed_anywhere_the_chain_is_whole(tmp_path: Path) -> None:
-    """Killed at any moment, again and again, the record stays whole, holds all that was reported, and goes on."""
-    for round_ in range(8):
-        process = start_appender(tmp_path, f"round {round_}", 1_000_000)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.02 * round_ + 0.004)
-        os.kill(process.pid, signal.SIGKILL)
-        reported = [int(line) for line in process.stdout.read().split()]
-        process.wait(timeout=30)
-        process.stdout.close()
-        if process.stderr is not None:
-            process.stderr.close()
-        with Ledger.open(tmp_path, StoppedClock(T0 + timedelta(days=1)), TARGET) as ledger:
-            assert ledger.verify() == []
-            mine = [e for e in ledger.events() if e.key.startswith(f"round {round_}/")]
-            # All that was reported, and at most the one whose report the kill cut off.
-            assert len(mine) - (max(reported, default=-1) + 1) in {0, 1, 2}
-            ledger.append("note", f"after {round_}", {})
-            assert ledger.verify() == []
-
-
-KILL_POINTS = """
-import os, sys
-import migration.ledger as module
-from migration.ledger import Ledger
-folder, stop = sys.argv[1], int(sys.argv[2])
-seen = 0
-def trace(frame, event, arg):
-    global seen
-    if frame.f_code.co_filename == module.__file__ and event == "line":
-        seen += 1
-        if seen == stop:
-            os.kill(os.getpid(), 9)
-    return trace
-sys.settrace(trace)
-with Ledger.open(folder, None, "lab t") as ledger:
-    ledger.append("note", "first", {"a": 1})
-    ledger.append("note", "second", {"a": 2})
-sys.settrace(None)
-print(seen)
-"""
-
-
-@pytest.mark.heavy
-@pytest.mark.timeout(1800)
-def test_killed_between_any_two_statements_the_chain_is_whole(tmp_path: Path) -> None:
-    """Killed between any two statements of the ledger, from making the file on, a second run completes the record."""
-
-    def run(folder: Path, stop: int) -> subprocess.CompletedProcess[str]:
-        folder.mkdir()
-        command = [sys.executable, "-c", KILL_POINTS, str(folder), str(stop)]
-        return subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)
-
-    whole = run(tmp_path / "whole", 0)
-    assert whole.returncode == 0, whole.stderr
-    for stop in range(1, int(whole.stdout) + 1):
-        folder = tmp_path / str(stop)
-        assert run(folder, stop).returncode == -signal.SIGKILL
-        with Ledger.open(folder, StoppedClock(), TARGET) as ledger:
-            assert ledger.verify() == [], stop
-            ledger.append("note", "first", {"a": 1})
-            ledger.append("note", "second", {"a": 2})
-            assert [e.key for e in ledger.events()] == ["first", "second"]
-            assert ledger.verify() == []
-
-
-# --- one command at a time ---
-
-
-def test_the_second_command_is_told_who_holds_the_county(tmp_path: Path) -> None:
-    """While one command changes the network a second is refused with its pid, command and since when; then it may."""
-    with campaign_lock(tmp_path, "extranet cutover fin@ta", StoppedClock()):
-        with (
-            pytest.raises(CampaignBusyError, match="'extranet cutover fin@ta'") as caught,
-            campaign_lock(tmp_path, "extranet retire fin@tb"),
-        ):
-            pass
-        assert caught.value.exit_code == 2
-        assert f"pid {os.getpid()}" in only_line(caught.value)
-        assert "2027-09-01T08:00:00" in str(caught.value)
-    with campaign_lock(tmp_path, "extranet retire fin@tb"):
-        pass
-
-
-def test_removing_the_note_lets_nobody_in(tmp_path: Path) -> None:
-    """The county stays held when the file that tells who holds it is removed."""
-    with campaign_lock(tmp_path, "extranet cutover fin@ta"):
-        (tmp_path / LOCK_FILE).unlink()
-        with pytest.raises(CampaignBusyError), campaign_lock(tmp_path, "x"):
-            pass
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from migration.ledger import campaign_lock
-with campaign_lock(Path(sys.argv[1]), "extranet config push"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
-    """When the holder is killed the county is free at once, and its stale note misleads nobody."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], cwd=TREE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    with pytest.raises(CampaignBusyError, match=f"pid {process.pid}"), campaign_lock(tmp_path, "x"):
-        pass
-    process.kill()
-    process.wait(timeout=30)
-    process.stdout.close()
-    with campaign_lock(tmp_path, "x"):
-        pass
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcdef"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, got in found.items():
+        assert isinstance(got, KeyConflictError) if name.endswith("/3") else isinstance(got, Event) and got.key == name
+    assert ledger.head().seq == 1 + 6 * 7
+    assert ledger.verify() == []
