@@ -150,6 +150,14 @@ class Campaign:
             county=self.whole.division_code,
         )
 
+    def ledger_for_signing(self) -> Ledger:
+        """Open a ledger that is there for adding to it what changes no network; LedgerGoneError or CheckFailedError else."""
+        from migration.ledger import Ledger, find_ledger
+
+        open_ledger(self.folder).close()
+        target = self.target_or_none() or "field"
+        return Ledger.open(find_ledger(self.folder), clock=self.clock, target=target, folder=self.folder)
+
     @cached_property
     def matrix(self) -> Matrix:
         """The expected matrix of everything in scope."""

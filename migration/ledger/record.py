@@ -391,10 +391,20 @@ class Ledger:
             if connection is not None and self.database is not None:
                 breaks += self.database.find_unguarded(connection)
             breaks += self._judge_head(connection, head, chain.last)
-            for one, source in known:
-                if one.seq > 0:
-                    breaks += compare_head(self._find_hashes(connection, [one.seq]), chain.last, one, source)
+            breaks += self._compare(connection, chain.last, known)
         return Survey(tuple(sorted(breaks, key=lambda b: b.seq)), chain.last, tuple(checkpoints))
+
+    def compare(self, known: Sequence[tuple[Head, str]]) -> list[Break]:
+        """Compare heads kept elsewhere with the record, without checking the rest of it."""
+        with self._errors(), self._reading() as connection:
+            return self._compare(connection, self._last(connection) if connection else Chain().last, known)
+
+    def _compare(self, connection: sa.Connection | None, last: Head, known: Sequence[tuple[Head, str]]) -> list[Break]:
+        asked = [(head, source) for head, source in known if head.seq > 0]
+        hashes: dict[int, str] = {}
+        for start in range(0, len(asked), _MANY_KEYS):
+            hashes |= self._find_hashes(connection, [head.seq for head, _ in asked[start : start + _MANY_KEYS]])
+        return [b for head, source in asked for b in compare_head(hashes, last, head, source)]
 
     def _judge_head(self, connection: sa.Connection | None, head: Head | Break | None, last: Head) -> list[Break]:
         if isinstance(head, Break):

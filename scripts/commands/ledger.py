@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json
+
+if TYPE_CHECKING:
+    from migration.events import Head
+    from migration.ledger.checkpoints import Checkpoint
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -19,24 +24,55 @@ def group() -> None:
 
 @app.command("verify")
 @boundary
-def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+def verify_ledger(
+    county: CountyDir = HERE,
+    public_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Ed25519 public key: each checkpoint must be signed by it, and there must be one. May be repeated."
+        ),
+    ] = None,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kept elsewhere: SEQ:HASH of a head, or a checkpoint's file. May be repeated.", metavar="KNOWN"
+        ),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Recompute the chain: find any event altered, removed, reordered or forged, and whether changes are still forbidden.
 
-    Exit 0 whole, 1 broken.
+    Compares it with every checkpoint as well. Exit 0 whole, 1 broken.
     """
     from inventory.errors import CheckFailedError
+    from inventory.keys import read_public_key
     from migration.campaign import open_ledger
+    from migration.ledger.checkpoints import Checkpoint, verify_checkpoints
 
-    ledger = open_ledger(county)
-    breaks = ledger.verify()
-    head = ledger.head()
-    if not breaks and not head.seq:
-        raise CheckFailedError(f"{ledger.where}: no event yet - there is nothing to verify")
+    keys = [read_public_key(path) for path in public_key or []]
+    kept = [_read_known(text) for text in known or []]
+    progress = Progress(quiet=as_json)
+    with open_ledger(county) as ledger:
+        survey, witnesses = verify_checkpoints(
+            ledger,
+            county,
+            keys,
+            known=[k for k in kept if isinstance(k, Checkpoint)],
+            heads=[k for k in kept if not isinstance(k, Checkpoint)],
+            on_progress=lambda done, of: progress.tick(done, of, "events"),
+        )
+        breaks, head = survey.breaks, survey.last
+        if not breaks and not head.seq:
+            raise CheckFailedError(f"{ledger.where}: no event yet - there is nothing to verify")
+    checkpoints = len({w.checkpoint.signature for w in witnesses})
     if as_json:
         body = {
             "whole": not breaks,
             "events": head.seq,
             "head": head.hash,
+            "checkpoints": checkpoints,
+            "signatures_checked": bool(keys),
             "breaks": [b.model_dump(mode="json") for b in breaks],
         }
         print_json(body)
@@ -44,8 +80,93 @@ def verify_ledger(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
         for found in breaks:
             console().print(f"[red]broken[/] at {found.where} ({found.kind}): {found.what}")
         if not breaks:
-            console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.hash[:16]}")
+            signed = f", {counted(checkpoints, 'checkpoint')}" if checkpoints else ""
+            signed += "" if keys or not checkpoints else " whose signatures were not checked (--public-key)"
+            console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.hash[:16]}{signed}")
     raise typer.Exit(1 if breaks else 0)
+
+
+def _read_known(text: str) -> Head | Checkpoint:
+    """Read what somebody kept: a head as SEQ:HASH, or a checkpoint's file."""
+    from migration.events import Head
+    from migration.ledger.checkpoints import read_checkpoint
+
+    seq, _, digest = text.partition(":")
+    if seq.isdigit() and len(digest) == 64:
+        return Head(seq=int(seq), hash=digest.lower())
+    return read_checkpoint(Path(text))
+
+
+@app.command()
+@boundary
+def checkpoint(
+    key: Annotated[Path, typer.Option(help="Ed25519 private key, PEM or OpenSSH, without a passphrase.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Sign the head of the chain, so that the whole of it cannot be rewritten unnoticed: take a copy of the file elsewhere."""
+    from inventory.keys import read_private_key
+    from migration.campaign import open_campaign
+    from migration.clock import SystemClock
+    from migration.ledger.checkpoints import sign_head
+
+    private = read_private_key(key)
+    campaign = open_campaign(county)
+    with campaign.ledger_for_signing() as ledger:
+        signed, path = sign_head(ledger, private, county, SystemClock())
+    if as_json:
+        print_json({"file": str(path), "checkpoint": signed.model_dump(mode="json")})
+        return
+    console().print(f"signed: {counted(signed.count, 'event')}, head {signed.hash[:16]}, by {signed.key}", markup=False)
+    console().print(f"  {path}", markup=False)
+
+
+@app.command("export")
+@boundary
+def export_command(
+    out: Annotated[Path, typer.Option(help="The file to write (JSON Lines).")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write the whole record to a file that scripts/verify_ledger.py verifies elsewhere, with Python alone."""
+    from inventory.files import check_writable
+    from migration.campaign import open_ledger
+    from migration.ledger.export import export_ledger
+
+    check_writable(out)
+    progress = Progress(quiet=as_json)
+    with open_ledger(county) as ledger:
+        head, checkpoints = export_ledger(
+            ledger, out, county, on_progress=lambda done, of: progress.tick(done, of, "events")
+        )
+    if as_json:
+        print_json({"file": str(out), "events": head.seq, "head": head.hash, "checkpoints": checkpoints})
+        return
+    what = f"{counted(head.seq, 'event')}, {counted(checkpoints, 'checkpoint')}, head {head.hash}"
+    console().print(f"{out}: {what}", markup=False)
+
+
+@app.command()
+@boundary
+def upgrade(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Take a ledger that an older version made to today's form, after a backup; no event changes."""
+    from migration.ledger import find_ledger
+    from migration.ledger.leases import campaign_lock
+    from migration.ledger.revisions import upgrade_ledger
+
+    with campaign_lock(county, "ledger upgrade"):
+        done = upgrade_ledger(find_ledger(county), county)
+    if as_json:
+        print_json(done.model_dump(mode="json"))
+    elif done.was == done.to:
+        console().print(f"nothing to do: revision {done.to}, {counted(done.head.seq, 'event')}")
+    else:
+        console().print(
+            f"upgraded from revision {done.was} to {done.to}: {counted(done.head.seq, 'event')}, all as before"
+        )
+        console().print(f"  backup: {done.backup}", markup=False)
 
 
 @app.command()
