@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from migration import steps
 from migration.events import Event, Kind, digest_of
 from migration.evidence import Bound, inventory_digest
-from migration.ledger import Ledger, LedgerUnavailableError
+from migration.ledger import LeaseLostError, Ledger, LedgerUnavailableError
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted
 from migration.units import Step, UnitRecord, UnitState, fold
 from nornir_tasks import changes
@@ -175,6 +175,7 @@ class Scene:
         self.wire = Wire({d.id: Router() for d in self.county.devices})
         self.ledger = Ledger.open(folder / "ledger.sqlite", clock=self.clock, target="lab t")
         self.said: list[str] = []
+        self.successor: Ledger | None = None
         self.fails: set[str] = set()
         """Checks that fail whenever they are asked."""
         self.fails_under: Callable[[], set[str]] = set
@@ -274,7 +275,7 @@ class stage:  # noqa: N801 - reads as a verb
         self.patch.setattr(steps, "measure_until", scene.measure)
         self.patch.setattr(steps, "read_bound", scene.read_bound)
         self.patch.setattr(steps, "move_units", undo_moves)
-        self.held = scene.ledger.hold("a test")
+        self.held = scene.ledger.hold("a test", place="x")
         self.lease = self.held.__enter__()
         return scene
 
@@ -703,3 +704,35 @@ def test_killed_anywhere_it_ends_whole(tmp_path_factory: pytest.TempPathFactory,
             assert scene.go(change_id="c2")[0].ok
         assert scene.state() is UnitState.CUT_OVER
         assert not scene.records()[UNIT].problems
+
+
+# --- the county taken over meanwhile ---
+
+
+def test_who_lost_the_county_touches_no_device_any_more(scene: Scene) -> None:
+    """Taken over between two devices, a run tells none of them anything, not even to go back; the next command ends it."""
+    with contextlib.ExitStack() as stack:
+
+        def take_over(verb: str, _device: str) -> None:
+            if verb == "commit" and scene.successor is None:
+                other = stack.enter_context(Ledger.open(scene.ledger.where, clock=scene.clock, target="lab t"))
+                stack.enter_context(other.hold("another", place="x"))
+                scene.successor = other
+
+        scene.wire.on = take_over
+        with pytest.raises(LeaseLostError, match="taken over while this command stood still: 'another'"):
+            scene.go()
+        assert [what for what in scene.wire.log if what[0] != "compare"] == [("commit", OLD)]
+        assert any("left to the devices' own timers" in line for line in scene.said)
+        own, scene.ledger = scene.ledger, scene.successor or scene.ledger
+        assert [f.ending for f in scene.finish()] == ["undone"]
+        assert scene.running() == [BEFORE, BEFORE]
+        scene.ledger = own
+
+
+def test_without_the_county_no_device_is_touched(scene: Scene) -> None:
+    """A run that never held the county tells no device anything."""
+    scene.ledger._lease = None
+    with pytest.raises(LeaseLostError, match="does not hold the county"):
+        scene.go()
+    assert all(verb == "compare" for verb, _ in scene.wire.log)
