@@ -15,7 +15,6 @@ from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, cut_over_phases, group_units, measure_provided
 from migration.gates import Stage, Verdict, judge_trial, users_of
-from migration.ledger import campaign_lock
 from migration.measuring import OnProgress, keep, no_progress, read_situation
 from migration.moves import Phases, everyone_else, move_units, show_phases, unit_checks
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
@@ -36,7 +35,7 @@ def prove(
     """
     if not apply:
         return _judge(campaign, units, say)
-    with campaign_lock(campaign.folder, "prove", campaign.clock):
+    with campaign.hold("prove"):
         finish_interrupted(campaign, say=say)
         for evidence in measure_provided(campaign, units, say, on_progress):
             keep(campaign, evidence)

@@ -186,13 +186,13 @@ def render(found: dict[str, Figures]) -> str:
     machine = describe_machine()
     syncs, serial, rate = found["count_syncs"], found["append_serially"], found["append_at_rate"]
     many, verified, elsewhere = found["append_many"], found["verify_many"], found["verify_elsewhere"]
+    lateness = f"on the disk {rate['median_ms']:.0f} ms after they came (99 of 100: {rate['p99_ms']:.0f} ms)"
     rows = [
         ("this disk: 4 KiB at a file's end, synced, one after the other", f"{syncs['per_s']:,.0f} a second", ""),
         ("append, one after the other", f"{serial['per_s']:,.0f} a second", ""),
         (
             f"append, {RATE:,} a second arriving for {RATE_S} s in {THREADS} threads",
-            f"{rate['per_s']:,.0f} a second; on the disk {rate['median_ms']:.0f} ms after they came"
-            f" (99 of 100: {rate['p99_ms']:.0f} ms)",
+            f"{rate['per_s']:,.0f} a second; {lateness}",
             f"{RATE_GOAL:,} a second",
         ),
         (f"append, {MANY:,} together (`append_many`)", f"{many['per_s']:,.0f} a second", ""),
