@@ -11,7 +11,7 @@ from datetime import date
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -304,6 +304,43 @@ class Timers(Model):
     )
 
 
+class OutagePolicy(Model):
+    """What a window clerk may feel of a change, and how that is watched."""
+
+    budget_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        description="seconds that a service may be gone from a station during a cutover; beyond that it goes back by itself",
+        examples=[10],
+    )
+    retire_budget_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="the same for the stages of a retirement, beyond what the watch can tell apart; nothing should be felt",
+        examples=[0],
+    )
+    rate_per_s: float = Field(
+        default=10.0,
+        ge=1,
+        le=20,
+        description="probes a second from each moved leg to each server, over each family",
+        examples=[10],
+    )
+    most_per_s: int = Field(
+        default=5000,
+        ge=10,
+        description="probes a second of all stations together; where it would be more, the rate is lowered, and that is said",
+        examples=[5000],
+    )
+    stations: Literal["near", "moved"] = Field(
+        default="near",
+        description="who is watched: moved (legs that the change moves) or near (those that must not feel it as well, less often)",
+        examples=["near"],
+    )
+
+
 class Policy(Model):
     """What the county decided. `pool` is the IPv6 block the plan divides."""
 
@@ -333,6 +370,11 @@ class Policy(Model):
     )
     timers: Timers = Field(
         default=Timers(), description="how long things may take or must last", examples=[{"soak_s": 604800}]
+    )
+    outage: OutagePolicy = Field(
+        default=OutagePolicy(),
+        description="what may be felt of a change at the windows, and how it is watched",
+        examples=[{"budget_s": 10}],
     )
     planes: tuple[Plane, ...] = Field(
         description="what keeps departments apart: one VRF each; exactly one is public and one is shared",

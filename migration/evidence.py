@@ -162,14 +162,23 @@ def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
         EvidenceWriteError: full disk or no rights.
     """
     path = county_dir / evidence.file
-    if _read_whole(path, evidence.digest)[0] is not None:
-        return path
+    if _read_whole(path, evidence.digest)[0] is None:
+        write_content(path, _content(evidence))
+    return path
+
+
+def write_content(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the compressed canonical JSON of some content, whole or not at all.
+
+    Raises:
+        EvidenceWriteError: full disk or no rights.
+    """
     ready: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, ready = tempfile.mkstemp(prefix=".new-", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(gzip.compress(canonical_json(_content(evidence)).encode(), compresslevel=6, mtime=0))
+            file.write(gzip.compress(canonical_json(content).encode(), compresslevel=6, mtime=0))
             file.flush()
             os.fsync(file.fileno())
         Path(ready).chmod(0o644)
@@ -183,7 +192,6 @@ def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
         if ready is not None:
             Path(ready).unlink(missing_ok=True)
         raise EvidenceWriteError(path, error.strerror or str(error)) from error
-    return path
 
 
 def read_evidence(county_dir: Path, body: Mapping[str, Any]) -> Evidence:

@@ -27,7 +27,7 @@ from inventory.model import Model
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent, undisturbed
 from migration.events import Event, Kind
-from migration.evidence import Bound
+from migration.evidence import Bound, EvidenceWriteError
 from migration.gates import Verdict, judge_proof
 from migration.ledger import LeaseLostError, LedgerError
 from migration.measuring import (
@@ -44,6 +44,7 @@ from migration.measuring import (
     works,
 )
 from migration.moves import keep_unknown_gateways, move_units
+from migration.outage import BudgetSpentError, OutageRecord, OutageWatch
 from migration.proof import Excused, same_failure
 from migration.units import Step, UnitState, intent_body, open_intents, outcome_body
 from nornir_tasks import changes as wire
@@ -154,6 +155,8 @@ class Ended:
     """Whether any device held the change for a time, or may have."""
     trial: bool = False
     questions: Questions | None = None
+    outage: OutageRecord | None = None
+    """What was felt of it at the windows; None when it was not watched."""
 
     @property
     def ok(self) -> bool:
@@ -182,6 +185,7 @@ class Ended:
             "passed": sum(r.outcome is Outcome.PASSED for r in self.results),
             "evidence": self.evidence,
             "questions": self.questions.model_dump(mode="json") if self.questions else None,
+            "outage": self.outage.as_json() if self.outage else None,
         }
 
 
@@ -216,7 +220,7 @@ def carry_out(
 ) -> list[Ended]:
     """Try all attempts together. Whatever is not proven good goes back; an interrupt goes back and is recorded."""
     run = _Run(campaign, attempts, change_id, undisturbed(say), undisturbed(on_progress))
-    with _polite_kills():
+    with _polite_kills(), run.outage:
         try:
             return run.go()
         except BaseException as error:
@@ -245,6 +249,8 @@ class _Run:
         """Attempts whose devices are told to keep the change."""
         self.confirmed: set[str] = set()
         """Attempts whose devices were all seen to have kept it."""
+        self.outage = OutageWatch(campaign, say)
+        self.abandoned = False
 
     def key(self, attempt: Attempt) -> str:
         return f"{self.change_id}/{attempt.name}"
@@ -253,7 +259,7 @@ class _Run:
         baseline = self._measure_baseline()
         for attempt in self.attempts:
             self._open(attempt)
-        live = self._commit_phases()
+        live = self._commit_phases(baseline)
         if live:
             self._judge(live, baseline)
         return [self.ended[a.name] for a in self.attempts]
@@ -289,8 +295,12 @@ class _Run:
         self.before = {r.check.id: r for r in self._measure(list(watch.values()))}
         return {name: answering(r) for name, r in self.before.items() if answering(r)}
 
-    def _measure(self, checks: list[Check], until_s: float | None = None) -> list[Result]:
-        """Measure once, or with `until_s` repeat what has not passed; never longer than the timers allow."""
+    def _measure(self, checks: list[Check], until_s: float | None = None, names: Sequence[str] = ()) -> list[Result]:
+        """Measure once, or with `until_s` repeat what has not passed; never longer than the timers allow.
+
+        Raises:
+            BudgetSpentError: while repeating, the outage of one of the attempts in `names` is over its budget.
+        """
         left_s = self._left_s()
         county, access, hops = self.campaign.county, self.campaign.access, self.campaign.matrix.hops
         if left_s <= 0 or not checks:
@@ -299,7 +309,7 @@ class _Run:
             deadline_s, on_station = min(DEADLINE_S, left_s), count_stations(checks, self.on_progress)
             return measure(checks, county, access, hops=hops, deadline_s=deadline_s, on_station=on_station)
         until_s = min(until_s, left_s)
-        on_station = count_passing(checks, self.on_progress, until_s=until_s)
+        on_station = self.outage.guard(names, count_passing(checks, self.on_progress, until_s=until_s))
         return measure_until(
             checks, county, access, hops=hops, until_s=until_s, deadline_s=until_s, on_station=on_station
         )
@@ -313,10 +323,13 @@ class _Run:
 
     # --- changing ---
 
-    def _commit_phases(self) -> list[Attempt]:
+    def _commit_phases(self, baseline: Mapping[str, frozenset[str]]) -> list[Attempt]:
         """Commit every attempt's phases in order; an attempt with a failing device goes back at once."""
         live = self._check_later_phases()
+        live = self._drop(live, self.outage.begin(live, baseline) if live else {})
         for number in range(max((len(a.phases) for a in live), default=0)):
+            if number:
+                live = self._drop_spent(live)
             batch = [c for a in live if number < len(a.phases) for c in a.phases[number]]
             out = self._commit(live, batch)
             live = self._take_stock(live, out, batch)
@@ -395,17 +408,42 @@ class _Run:
         self._go_back(bad)
         return [a for a in live if a not in bad]
 
+    def _drop(self, live: Sequence[Attempt], against: Mapping[str, Sequence[str]]) -> list[Attempt]:
+        """Take back the attempts that something stands against; return the others."""
+        bad = [a for a in live if against.get(a.name)]
+        for attempt in bad:
+            self.ended[attempt.name].reasons += against[attempt.name]
+        self._go_back(bad)
+        return [a for a in live if a not in bad]
+
+    def _drop_spent(self, live: Sequence[Attempt]) -> list[Attempt]:
+        """Take back the attempts whose outage is over its budget already."""
+        return self._drop(live, {a.name: self.outage.spent(a.name) for a in live})
+
     # --- deciding ---
+
+    def _prove(self, live: list[Attempt]) -> tuple[list[Attempt], dict[str, Result]]:
+        """Measure what has to pass; attempts whose outage runs over its budget meanwhile go back at once."""
+        while live := self._drop_spent(live):
+            must = {c.id: c for a in live for c in a.must}
+            if must:
+                stations = {c.station for c in must.values()}
+                longest_s = max(0.0, min(self.timers.converge_s, self._left_s()))
+                what = f"{counted(len(must), 'check')} from {counted(len(stations), 'station')}"
+                self.say(f"· prove: {what}, repeated until they pass, at most {say_span(longest_s)}")
+            try:
+                found = self._measure(list(must.values()), self.timers.converge_s, [a.name for a in live])
+            except BudgetSpentError:
+                continue
+            return live, {r.check.id: r for r in found}
+        return [], {}
 
     def _judge(self, live: list[Attempt], baseline: Mapping[str, frozenset[str]]) -> None:
         withheld_at = self.campaign.clock.now()
+        live, results = self._prove(live)
+        if not live:
+            return
         must = {c.id: c for a in live for c in a.must}
-        if must:
-            stations = {c.station for c in must.values()}
-            longest_s = max(0.0, min(self.timers.converge_s, self._left_s()))
-            what = f"{counted(len(must), 'check')} from {counted(len(stations), 'station')}"
-            self.say(f"· prove: {what}, repeated until they pass, at most {say_span(longest_s)}")
-        results = {r.check.id: r for r in self._measure(list(must.values()), self.timers.converge_s)}
         passed = {r.check.id for r in results.values() if r.outcome is Outcome.PASSED}
         # What has failed already goes back without asking the bystanders as well.
         sound = [a for a in live if all(a.accepts(results.get(c.id)) for c in a.must)]
@@ -434,9 +472,12 @@ class _Run:
                 ended.questions = self._answer(attempt, passed, len(watch), differences)
             ended.reasons += self._reasons_against(attempt, results, broken)
         self._ask_gate(live, bound, withheld_at)
+        for name, why in self.outage.judge(a.name for a in live).items():
+            self.ended[name].reasons += why
         self._check_time(live)
         with _undivided():
             for attempt in live:
+                self.ended[attempt.name].outage = self.outage.record(attempt.name, decided=True)
                 self._record_decision(attempt)
             self.kept = [a for a in live if not a.trial and not self.ended[a.name].reasons]
             done = self._confirm(self.kept)
@@ -478,7 +519,9 @@ class _Run:
 
     def _end_trials(self, attempts: Sequence[Attempt], baseline: Mapping[str, frozenset[str]]) -> None:
         """Give the old path back after a proof that went well, and see that everything is as it was before."""
+        self.outage.mark_back(a.name for a in attempts)
         back = {a.name: self._bring_attempt_back(a) for a in attempts}
+        self.outage.await_recovery(a.name for a in attempts)
         for attempt in attempts:
             ended = self.ended[attempt.name]
             left = [f"not seen to go back: {why}" for why in back[attempt.name].unseen]
@@ -583,6 +626,7 @@ class _Run:
                 "evidence": ended.evidence,
                 "trial": attempt.trial,
                 "questions": ended.questions.model_dump(mode="json") if ended.questions else None,
+                **({"outage": ended.outage.summary()} if ended.outage else {}),
             },
             unit=_only(attempt.units),
         )
@@ -651,9 +695,13 @@ class _Run:
             ended.touched = bool(self.touched[attempt.name])
             word = "going back" if ended.touched else "nothing was changed"
             self.say(f"! {attempt.name}: {word} - {reason}{more}")
-        for attempt in attempts:
+        touched = [a.name for a in attempts if self.touched[a.name]]
+        self.outage.mark_back(touched)
+        backs = [self._bring_attempt_back(attempt) for attempt in attempts]
+        if touched and not self.abandoned:
+            self.outage.await_recovery(touched)
+        for attempt, back in zip(attempts, backs, strict=True):
             ended = self.ended[attempt.name]
-            back = self._bring_attempt_back(attempt)
             ended.reasons += [f"not seen to go back: {why}" for why in back.unseen]
             ended.reasons += [f"{d}: holds the change; run the same command again" for d in back.holding]
             ended.ending = "failed" if back.unseen or back.holding else "undone"
@@ -669,6 +717,8 @@ class _Run:
     def _close(self, attempt: Attempt, ending: Ending, digests: Mapping[str, str], reason: str) -> None:
         ended = self.ended[attempt.name]
         ended.ending, ended.touched = ending, bool(self.touched[attempt.name])
+        if ended.touched or ending == "done":
+            ended.outage = self._record_outage(attempt.name)
         self.campaign.ledger.append(
             Kind.OUTCOME,
             self.key(attempt),
@@ -680,16 +730,26 @@ class _Run:
                 reason=reason,
                 units=list(attempt.units),
                 evidence=ended.evidence,
+                **({"outage": ended.outage.summary()} if ended.outage else {}),
             ),
             unit=_only(attempt.units),
         )
         self.closed.add(attempt.name)
+
+    def _record_outage(self, name: str) -> OutageRecord | None:
+        """Keep what was felt to the end; where the disk is full, the way back and its record matter more."""
+        try:
+            return self.outage.record(name, decided=False)
+        except EvidenceWriteError as error:
+            self.say(f"! {name}: what was felt of it is not kept - {error}")
+            return None
 
     def abandon(self, error: BaseException) -> None:
         """Something stopped us: bring back what is not yet decided, and say so in the ledger if it still takes it.
 
         Who lost the county's lease touches no device any more, not even to bring it back: its timer does.
         """
+        self.abandoned = True
         for name in self.confirmed - self.closed:
             self.say(f"! {name}: kept, but not recorded; the next command asks the devices and does it")
         left = [a for a in self.attempts if a.name in self.opened - self.closed - self.confirmed]

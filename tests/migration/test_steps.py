@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migration import steps
+from migration import outage, steps
 from migration.events import Event, Kind, digest_of
 from migration.evidence import Bound, inventory_digest
 from migration.ledger import LeaseLostError, Ledger, LedgerUnavailableError
@@ -26,6 +26,7 @@ from nornir_tasks.changes import Event as Progress
 from nornir_tasks.hosts import DeviceOutcome
 from nornir_tasks.stations.model import Check, Result
 from tests.migration.scene import StoppedClock, build_checks, build_county, fail_check, pass_check
+from tests.migration.watching import Stations
 
 OLD, NEW, EXTRANET = "fin-ta", "r-ta", ("core1", "core2", "r-ta")
 UNIT = "fin@ta"
@@ -182,6 +183,7 @@ class Scene:
         self.matrix = SimpleNamespace(checks=build_checks(self.county), hops=None)
         self.plan = SimpleNamespace(digest="plan")
         self.folder, self.access, self.nornir, self.target = folder, None, None, "lab t"
+        self.stations = Stations()
         for unit in units:
             self.ledger.append(
                 Kind.OUTCOME,
@@ -277,6 +279,8 @@ class stage:  # noqa: N801 - reads as a verb
         self.patch.setattr(steps, "move_units", undo_moves)
         self.held = scene.ledger.hold("a test", place="x")
         self.lease = self.held.__enter__()
+        self.patch.setattr(outage, "Watching", scene.stations.watch)
+        self.patch.setattr(outage, "_RECOVERY_S", 0.0)
         return scene
 
     def __exit__(self, *_: object) -> None:
