@@ -336,7 +336,7 @@ class OutagePolicy(Model):
     )
     stations: Literal["near", "moved"] = Field(
         default="near",
-        description="who is watched: moved (legs that the change moves) or near (those that must not feel it as well, less often)",
+        description="who is watched: moved (legs that the change moves) or near (also those that must not feel it, less often)",
         examples=["near"],
     )
 

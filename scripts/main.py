@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.commands import config, county, lab, ledger, migrate, plan, playbook, survey, verify
+from scripts.commands import config, county, lab, ledger, migrate, outage, plan, playbook, survey, verify
 
 
 def say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
@@ -53,6 +53,7 @@ app.command("prove")(migrate.prove)
 app.command("retire")(migrate.retire)
 app.add_typer(migrate.gate_app, name="gate", help="Why a step would be allowed or refused.")
 app.command("status")(migrate.status)
+app.command("outage")(outage.outage)
 app.add_typer(ledger.app, name="ledger", help="The record of what was intended, done, measured and decided.")
 app.command("playbook")(playbook.playbook)
 

@@ -10,6 +10,7 @@ import typer
 
 from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json
+from scripts.commands.outage import show_record
 
 if TYPE_CHECKING:
     from migration.cutover import UnitReport
@@ -129,6 +130,9 @@ def finish(reports: list[UnitReport], wanted: list[str], target: str, *, applied
     else:
         for report in reports:
             show_unit(report, applied=applied)
+        for ended in {id(r.ended): r.ended for r in reports}.values():  # units that went together share one
+            if ended is not None and ended.outage is not None:
+                show_record(ended.outage, ended.name if len(reports) > 1 else "")
         if left:
             console().print(f"not tried: {', '.join(left)}")
         if not applied:

@@ -175,6 +175,66 @@ def test_a_town_drains_while_its_villages_still_use_its_line(town: Town) -> None
     town.run("cutover", unit, "--back", "--yes", expect=GOOD)
 
 
+WINDOW = "chengguan-center/hrss/hrss/ipv4"
+"""What the cutover of social-security@chengguan takes away for a moment."""
+
+
+def test_what_a_cutover_is_felt_as_is_measured_and_told(town: Town) -> None:
+    """The moved service was gone for a moment, others were not; report, ledger and summary say the same seconds."""
+    unit = "social-security@chengguan"
+    done = json.loads(town.run("cutover", unit, "--yes", "--json", expect=GOOD).stdout)
+    outage = done["units"][0]["outcome"]["outage"]
+    felt = {"/".join((t["station"], t["plane"], t["services"][0], t["family"])): t for t in outage["by_target"]}
+    assert 0 < felt[WINDOW]["seconds"] <= outage["budget_s"]
+    assert felt[WINDOW]["open"] is False
+    assert outage["unknown"] == 0
+    assert felt["chengguan-center/hrss/hrss/ipv6"]["worked"]
+    summary = json.loads(town.run("outage", "--unit", unit, "--json", expect=GOOD).stdout)
+    assert summary["changes"][-1]["outage"]["digest"] == outage["digest"]
+    assert summary["stations"][0]["station"] == "chengguan-center"
+    assert "| chengguan-center |" in town.run("outage", "--markdown", expect=GOOD).stdout
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+
+
+def test_a_cutover_over_its_outage_budget_goes_back_by_itself(town: Town) -> None:
+    """The way between old and new is held up for longer than the budget: exit 1, station, service and seconds, all as before."""
+    unit, before = "social-security@chengguan", town.configs()
+    done = town.break_at("sleep 14", "after migration.steps:_Run._commit 1", "cutover", unit, "--yes", expect=FAILED)
+    assert f"{WINDOW}: outage" in done.stdout
+    assert "expected 10 s at most, found 1" in done.stdout
+    assert "on the way back" in done.stdout
+    assert town.configs() == before
+    assert town.armed() == []
+    assert town.state(unit) in {"provisioned", "proven"}
+
+
+@pytest.mark.heavy
+def test_a_watch_that_is_lost_is_unknown_and_goes_back(town: Town) -> None:
+    """The stations' sessions die during the change: not known is not good, so all goes back."""
+    unit, before = "social-security@chengguan", town.configs()
+    lose = "pkill -KILL -P $PPID -x ssh"
+    done = town.break_at(lose, "after migration.steps:_Run._commit 2", "cutover", unit, "--yes", expect=FAILED)
+    assert "outage unknown: the watch was lost" in done.stdout
+    assert town.configs() == before
+    assert town.armed() == []
+
+
+@pytest.mark.heavy
+def test_a_killed_command_leaves_no_watch_at_the_stations(town: Town) -> None:
+    """Kill -9 in the middle of the change: every station's agent ends with its session."""
+    unit = "social-security@chengguan"
+    town.settle(unit)
+    moment = "after migration.steps:_Run._commit 1"
+    town.break_at("SIGKILL", moment, "cutover", unit, "--yes", expect=KILLED)
+    look = "grep -las 'zlib[.]decompress' /proc/[0-9]*/cmdline"  # does not find itself
+    ends = time.monotonic() + 30
+    stations = [s.id for s in town.campaign.county.stations]
+    while left := [s for s in stations if town.run("lab", "exec", s, "--", "sh", "-c", look).stdout.strip()]:
+        assert time.monotonic() < ends, left
+    town.run("cutover", unit, "--yes", expect=GOOD)
+    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+
+
 MOMENTS = (
     "before migration.steps:_Run._open 1",
     "after migration.steps:_Run._open 1",
