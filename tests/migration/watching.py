@@ -100,7 +100,7 @@ class ScriptedWatching:
             return True
         for mark, lasts_s in (
             ("change", self.stations.gone_s.get(target.id, 0.0)),
-            ("back", self.stations.back_gone_s),
+            ("back0", self.stations.back_gone_s),
         ):
             began = self.marks.get(mark)
             if began is not None and began < at <= began + lasts_s:
