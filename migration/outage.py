@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from pydantic import ValidationError
 
 from inventory.model import Family, Model, OutagePolicy
+from inventory.wording import counted
 from migration.events import Event, Kind, digest_of
 from migration.evidence import EVIDENCE_DIR, write_content
 from migration.moves import bystander_checks
@@ -221,9 +222,9 @@ class OutageWatch:
         rate_per_s = choose_rate(targets, self.policy.rate_per_s, self.policy.most_per_s)
         deadline_s = self.campaign.county.policy.timers.revert_s + _SPARE_S
         self.watching = Watching(targets, self.campaign.access, rate_per_s=rate_per_s, deadline_s=deadline_s)
-        stations = len(self.watching.sessions)
+        ways, stations = counted(len(targets), "way"), counted(len(self.watching.sessions), "station")
         lower = f" ({self.policy.rate_per_s:g} asked: too many targets)" if rate_per_s < self.policy.rate_per_s else ""
-        self.say(f"· watch: {len(targets)} ways from {stations} stations, {rate_per_s:.3g} times a second{lower}")
+        self.say(f"· watch: {ways} from {stations}, {rate_per_s:.3g} times a second{lower}")
         self.watching.__enter__()
         self.watching.mark(CHANGE)
         return {

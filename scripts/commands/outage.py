@@ -153,11 +153,11 @@ def render_markdown(felt: Sequence[Felt], stations: Sequence[StationOutage]) -> 
     finest = max((t.resolution_s for t in known if t.asked_per_s == max(k.asked_per_s for k in known)), default=0.0)
     rates = sorted({f.record.rate_per_s for f in felt if f.record})
     rate = f"{rates[0]:g} to {rates[-1]:g}" if len(rates) > 1 else f"{rates[0]:g}" if rates else "no"
-    units = len({u for f in felt for u in f.units})
+    units = counted(len({u for f in felt for u in f.units}), "unit")
     unknown = sum(s.unknown for s in stations)
-    ways = len({t.name for t in known})
+    where = f"{counted(len(stations), 'station')}, {counted(len({t.name for t in known}), 'way')}"
     told = (
-        f"{units} units, {len(stations)} stations, {ways} ways watched {rate} times a second: the worst station's worst "
+        f"{units}, {where} watched {rate} times a second: the worst station's worst "
         f"service was gone for {max(seconds, default=0.0):.1f} s, the median station's for {middle:.1f} s; "
         f"{unknown} not known; no outage longer than {finest:.1f} s can have gone unseen on a moved leg."
     )

@@ -209,6 +209,22 @@ def test_a_cutover_over_its_outage_budget_goes_back_by_itself(town: Town) -> Non
 
 
 @pytest.mark.heavy
+def test_a_spent_budget_does_not_wait_for_the_proof_to_end(town: Town) -> None:
+    """A budget that is less than what a cutover takes here: back by itself, though every service would have come."""
+    unit, policy = "social-security@chengguan", town.folder / "policy.yaml"
+    text, before = policy.read_text("utf-8"), town.configs()
+    policy.write_text(re.sub(r"(?m)^(\s+budget_s:) \d+", r"\1 0.5", text), "utf-8")
+    try:
+        done = town.run("cutover", unit, "--yes", expect=FAILED)
+    finally:
+        policy.write_text(text, "utf-8")
+    assert f"{WINDOW}: outage" in done.stdout
+    assert "expected 0.5 s at most, found " in done.stdout
+    assert town.configs() == before
+    assert town.armed() == []
+
+
+@pytest.mark.heavy
 def test_a_watch_that_is_lost_is_unknown_and_goes_back(town: Town) -> None:
     """The stations' sessions die during the change: not known is not good, so all goes back."""
     unit, before = "social-security@chengguan", town.configs()
