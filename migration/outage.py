@@ -86,17 +86,16 @@ class TargetOutage(Model):
 
     def why_not(self, budget_s: float) -> str:
         """Say what stands against keeping the change; empty when nothing does."""
-        also = f" and what else is on its server ({', '.join(self.services[1:])})" if self.services[1:] else ""
+        also = f" ({', '.join(self.services[1:])} on the same server)" if self.services[1:] else ""
         if self.unknown:
-            return f"{self.name}: outage unknown: {self.unknown}"
+            return f"{self.name}: outage unknown: {self.unknown}{also}"
         if self.seconds > max(budget_s, self.resolution_s):
             longest = f", {self.longest_s:.1f} s at a stretch" if self.gaps > 1 else ""
-            return (
-                f"{self.name}: outage{also} - expected {budget_s:g} s at most, found {self.seconds:.1f} s{longest}"
-                + (" and not over yet" if self.open else "")
-            )
+            still = ", not over yet" if self.open else ""
+            most = f"expected {budget_s:g} s at most, found {self.seconds:.1f} s"
+            return f"{self.name}: outage - {most}{longest}{still}{also}"
         if self.open:
-            return f"{self.name}: outage{also} - expected over, found it gone for {self.seconds:.1f} s and still so"
+            return f"{self.name}: outage - expected over, found it gone for {self.seconds:.1f} s and still so{also}"
         return ""
 
 

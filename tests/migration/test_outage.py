@@ -144,7 +144,7 @@ def test_a_spent_budget_does_not_wait_for_the_next_phase(scene: Scene) -> None:
     scene.wire.on = pass_time
     ended = scene.go()[0]
     assert ended.ending == "undone"
-    assert "and not over yet" in ended.reasons[0]
+    assert ", not over yet" in ended.reasons[0]
     assert ("commit", NEW) not in scene.wire.log
     assert scene.running() == [BEFORE, BEFORE]
 
