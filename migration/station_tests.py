@@ -65,13 +65,13 @@ class StationTests:
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         from inventory.errors import ExtranetError
-        from migration.campaign import open_campaign, refuse_gone_ledger
-        from migration.ledger import LEDGER_FILE
+        from migration.campaign import open_campaign
+        from migration.ledger import has_ledger
 
         self.config, self.folder = config, folder
         try:
             campaign = open_campaign(folder)
-            refuse_gone_ledger(folder / LEDGER_FILE)
+            self.recorded = has_ledger(folder)
             self.access: Access = campaign.access
             self.county: County = campaign.county
             names = config.getoption(_STATIONS)
@@ -81,7 +81,6 @@ class StationTests:
         except ExtranetError as error:
             raise pytest.UsageError(str(error)) from error
         self.campaign: Campaign = campaign
-        self.recorded = (folder / LEDGER_FILE).exists()
         apart = config.getoption(_EVIDENCE)
         self.apart = None if apart is None else Path(apart).resolve()
         self.results: dict[str, Result] = {}

@@ -22,7 +22,14 @@ from migration.ledger.errors import (
 )
 from migration.ledger.headfile import HEAD_FILE
 from migration.ledger.leases import LEASE_S, LOCK_FILE, Lease, LeaseState, campaign_lock, name_place
-from migration.ledger.place import URL_VARIABLE, LedgerGoneError, TwoLedgersError, find_ledger, refuse_gone_ledger
+from migration.ledger.place import (
+    URL_VARIABLE,
+    LedgerGoneError,
+    TwoLedgersError,
+    find_ledger,
+    has_ledger,
+    refuse_gone_ledger,
+)
 from migration.ledger.record import ACTOR_VARIABLE, LEDGER_FILE, Ledger, Survey, current_actor
 
 __all__ = [
@@ -49,6 +56,7 @@ __all__ = [
     "campaign_lock",
     "current_actor",
     "find_ledger",
+    "has_ledger",
     "name_place",
     "refuse_gone_ledger",
 ]

@@ -66,6 +66,15 @@ def refuse_gone_ledger(path: Path) -> None:
                 raise LedgerGoneError(path, left)
 
 
+def has_ledger(folder: Path) -> bool:
+    """Tell whether a county has a record: its file is there, or a server is named; LedgerGoneError where a file is gone."""
+    place = find_ledger(folder)
+    if isinstance(place, Path):
+        refuse_gone_ledger(place)
+        return place.exists()
+    return True
+
+
 def _read_county_url(path: Path) -> str:
     try:
         data = parse_yaml(path.read_text("utf-8-sig"))

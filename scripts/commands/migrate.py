@@ -377,13 +377,13 @@ def status(
     from addressing.planfile import plan_path
     from migration.campaign import open_campaign
     from migration.evidence import collect_evidence
+    from migration.ledger import has_ledger
     from migration.status import report
     from migration.units import fold
     from migration.waivers import fold_waivers
 
     campaign = open_campaign(county)
-    has_ledger = (campaign.folder / "ledger.sqlite").exists()
-    events = campaign.ledger_for_reading().events() if has_ledger else ()
+    events = campaign.ledger_for_reading().events() if has_ledger(campaign.folder) else ()
     found = report(
         campaign.county,
         fold(events, campaign.county),

@@ -35,12 +35,13 @@ def outage(
     """
     from inventory.errors import CheckFailedError
     from migration.campaign import open_campaign
+    from migration.ledger import has_ledger
     from migration.outage import collect_felt, sum_by_station
     from migration.units import Step
 
     campaign = open_campaign(county)
     wanted = campaign.find_unit(unit).id if unit else None
-    events = campaign.ledger_for_reading().events() if (campaign.folder / "ledger.sqlite").exists() else ()
+    events = campaign.ledger_for_reading().events() if has_ledger(campaign.folder) else ()
     felt = collect_felt(campaign.folder, events, steps=() if every else (Step.CUTOVER,))
     felt = tuple(f for f in felt if wanted is None or wanted in f.units)
     if not felt:
