@@ -23,7 +23,8 @@ FIELD_FILE = "access.yaml"
 class Access(Model):
     """Where to log in.
 
-    `addresses` maps device and station ids to management addresses; paths are absolute or relative to the file.
+    `addresses` maps device, station and server ids to management addresses; a server's is the server itself, or a Linux
+    host in its LAN: the vantage at the services' side. Paths are absolute or relative to the file.
     `vrf_backend` says how a Linux router keeps VRFs: `device` (real VRFs) or `netns`.
     """
 
@@ -41,7 +42,8 @@ class Access(Model):
     )
     known_hosts: str = Field(description="the file of host keys, which are always checked", examples=["known_hosts"])
     addresses: dict[str, str] = Field(
-        description="management addresses by device or station id", examples=[{"core1": "2001:db8::1"}]
+        description="management addresses by device, station or server id (a server's: itself, or a host in its LAN)",
+        examples=[{"core1": "2001:db8::1"}],
     )
     vrf_backend: Literal["device", "netns"] = Field(
         default="device", description="how routers keep VRFs: as VRF devices or as namespaces", examples=["device"]

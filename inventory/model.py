@@ -341,6 +341,41 @@ class OutagePolicy(Model):
     )
 
 
+class Probing(Model):
+    """What a way must be like. Thresholds may be lowered; silence never passes."""
+
+    echo_count: int = Field(default=5, ge=3, le=100, description="echo requests in a burst", examples=[5])
+    echo_interval_ms: int = Field(
+        default=20, ge=5, le=1000, description="milliseconds between two of a burst", examples=[20]
+    )
+    max_loss: float = Field(
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="share of echo requests that may be lost; a burst with a loss is followed by one four times longer",
+        examples=[0.05],
+    )
+    max_rtt_ms: float = Field(
+        default=100, gt=0, le=2000, description="milliseconds that the median round trip may take", examples=[100]
+    )
+    min_mtu_bytes: int = Field(
+        default=1500,
+        ge=1280,
+        le=9000,
+        description="bytes of the packets that must get through in one piece, there and back",
+        examples=[1500],
+    )
+    throughput_share: float = Field(
+        default=0.1, gt=0, le=1, description="share of a line's bandwidth that it must be seen to carry", examples=[0.1]
+    )
+    throughput_cap_mbps: float = Field(
+        default=10, gt=0, le=100, description="Mbit/s that a throughput probe never exceeds", examples=[10]
+    )
+    throughput_in_proof: bool = Field(
+        default=False, description="whether a unit's proof measures the throughput of its line as well", examples=[True]
+    )
+
+
 class Policy(Model):
     """What the county decided. `pool` is the IPv6 block the plan divides."""
 
@@ -375,6 +410,9 @@ class Policy(Model):
         default=OutagePolicy(),
         description="what may be felt of a change at the windows, and how it is watched",
         examples=[{"budget_s": 10}],
+    )
+    probing: Probing = Field(
+        default=Probing(), description="what a way must be like", examples=[{"min_mtu_bytes": 1492}]
     )
     planes: tuple[Plane, ...] = Field(
         description="what keeps departments apart: one VRF each; exactly one is public and one is shared",
@@ -562,13 +600,33 @@ class County(Model):
     def forbidden(self) -> tuple[Forbidden, ...]:
         """Everything that must not work: each station leg against each department service of another plane.
 
-        Measured over IPv6, whose addresses are unique; departments' IPv4 ranges may coincide.
+        Over IPv6 always, as its addresses are unique; over IPv4 where the leg has any and the service's address means
+        nothing in the leg's own plane: departments' ranges may coincide.
         """
         dedicated = [s for s in self.services if self.plane_by_id[s.plane].kind is PlaneKind.DEDICATED]
+        foreign4 = {(p.id, s.id) for p in self.policy.planes for s in dedicated if self._is_foreign4(p, s)}
         return tuple(
-            Forbidden(station=station.id, plane=plane, service=service.id, family=Family.IPV6)
+            Forbidden(station=station.id, plane=plane, service=service.id, family=family)
             for station in self.stations
             for plane in station.planes
             for service in dedicated
             if service.plane != plane and plane not in service.from_planes
+            for family in Family
+            if family is Family.IPV6 or ((plane, service.id) in foreign4 and self._has_ipv4(station.site, plane))
         )
+
+    def _has_ipv4(self, site: str, plane: str) -> bool:
+        """Tell whether legs of a plane at a site have IPv4 addresses: a department's own, or the extranet's."""
+        return self.plane_by_id[plane].kind is not PlaneKind.DEDICATED or (site, plane) in self.unit_by_lan
+
+    def _is_foreign4(self, plane: Plane, service: Service) -> bool:
+        """Tell whether a service has an IPv4 address that is in no range of a plane's own."""
+        server = self.server_by_id[service.server]
+        holder = self.unit_by_lan.get((server.site, server.plane))
+        if holder is None or Family.IPV4 not in service.families:
+            return False
+        own = [self.policy.ipv4_pool]
+        if plane.kind is PlaneKind.DEDICATED:
+            own = [p for n in self.networks if n.plane == plane.id for p in n.prefixes]
+            own += [u.lan_prefix for u in self.units if u.plane == plane.id]
+        return not any(holder.lan_prefix.network_address + server.host in p for p in own)

@@ -279,7 +279,7 @@ class _Boot:
             if node.kind != "switch":
                 node.files |= shared
                 node.files["/etc/hostname"] = File(f"{node.name}\n")
-            if node.kind in {"router", "station"}:
+            if node.kind != "switch":
                 host = make_ssh_key(f"root@{node.name}")
                 known.append(f"{node.address} {' '.join(host.public.split()[:2])}")
                 node.files["/etc/ssh/lab_host_ed25519"] = File(host.private, 0o600)
@@ -372,7 +372,7 @@ class _Boot:
             port=22,
             identity_file="id_ed25519",
             known_hosts="known_hosts",
-            addresses={n.name: str(n.address) for n in layout.nodes.values() if n.kind in {"router", "station"}},
+            addresses={n.name: str(n.address) for n in layout.nodes.values() if n.kind != "switch"},
             vrf_backend=state.facts.vrf_backend,
             ca_file="/etc/extranet/ca.pem",
             towns=self.towns,
@@ -384,7 +384,7 @@ class _Boot:
 def _shared_files(layout: Layout) -> dict[str, File]:
     """Files that are the same in every node."""
     hosts = ["127.0.0.1 localhost", "::1 localhost"]
-    hosts += [f"{node.address} {node.name}" for node in layout.nodes.values() if node.kind in {"router", "station"}]
+    hosts += [f"{node.address} {node.name}" for node in layout.nodes.values() if node.kind != "switch"]
     accounts = []
     for line in Path("/etc/passwd").read_text("utf-8", "replace").splitlines():
         fields = line.split(":")
@@ -446,7 +446,7 @@ def _cables(layout: Layout, county: County) -> tuple[Cable, ...]:
 
 def _await_sshd(layout: Layout, pids: Mapping[str, int]) -> None:
     """Wait until every sshd listens. Asked of the kernel: a login at each would cost a key exchange."""
-    waiting = {node.name: pids[node.name] for node in layout.nodes.values() if node.kind in {"router", "station"}}
+    waiting = {node.name: pids[node.name] for node in layout.nodes.values() if node.kind != "switch"}
     deadline = time.monotonic() + _READY_S
     while waiting:
         for name, pid in list(waiting.items()):

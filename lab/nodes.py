@@ -146,8 +146,7 @@ def _start_text(node: Node) -> str:
     text = _START_HEAD
     if node.kind in {"station", "server"}:
         text += _FORGET_FAST
-    if node.kind in {"router", "station"}:
-        text += _START_SSHD
+    text += _START_SSHD
     return text + "".join(f"{line}\n" for line in node.start_lines)
 
 

@@ -91,7 +91,7 @@ def _look_at(node: NodeState, running: dict[int, list[tuple[int, str]]], *, stop
     with contextlib.suppress(OSError):  # it may end meanwhile
         found = running.get(os.stat(f"/proc/{node.pid}/ns/pid").st_ino, []) if alive else []  # noqa: PTH116 - as above
     names = {name for _, name in found}
-    wanted = (*node.daemons, *(("sshd",) if node.kind in {"router", "station"} else ()))
+    wanted = (*node.daemons, *(("sshd",) if node.kind != "switch" else ()))
     missing = tuple(d for d in wanted if d not in names)
     state: Literal["up", "stopped", "ailing", "dead"] = "up"
     if not alive:

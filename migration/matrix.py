@@ -13,10 +13,14 @@ from pydantic import model_validator
 from addressing.model import AddressPlan
 from inventory.access import Access
 from inventory.errors import ExtranetError, UnknownNameError
-from inventory.model import County, Family, Forbidden, Model, Need, PlaneKind, Protocol, Server, Service, Unit
+from inventory.model import County, Family, Forbidden, Model, Need, PlaneKind, Protocol, Service, Station, Unit
 from inventory.topology import Topology
 from nornir_tasks.stations.hops import HopBook, name_hops
-from nornir_tasks.stations.model import Check
+from nornir_tasks.stations.model import Check, WayAspect
+
+REACH_WAY = (WayAspect.VANTAGE, WayAspect.ICMP, WayAspect.MTU, WayAspect.RETURN, WayAspect.MTU_BACK)
+"""What is measured of every way that must be open."""
+BLOCKED_WAY = (WayAspect.VANTAGE,)
 
 __all__ = ["EmptyMatrixError", "Matrix", "PlanGapError", "build_matrix", "name_hops"]
 
@@ -161,27 +165,34 @@ class _Expansion:
             unit=unit,
             # A server that this plane reaches for another of its services may answer: then only the port is closed.
             trace=expect == "reach" or (plane, service.server) not in self.known,
+            way=REACH_WAY if expect == "reach" else BLOCKED_WAY,
+            source=self.leg(self.county.station_by_id[cell.station], plane, family) if expect == "reach" else "",
+            server=service.server if expect == "reach" else "",
         )
+
+    def leg(self, station: Station, plane: str, family: Family) -> str:
+        """Return the address of a station's own leg, to which answers must find back."""
+        return self._host(station.site, plane, station.host, family, f"the IPv4 of {station.id} in {plane}")
 
     def address(self, service: Service, family: Family) -> str:
         """Return the address at which a service is expected."""
         key = service.server, family
         if key not in self.addresses:
             server = self.county.server_by_id[service.server]
-            self.addresses[key] = (
-                str(self.plan.host6(server.site, server.plane, server.host).ip)
-                if family is Family.IPV6
-                else self._address4(server)
-            )
+            what = f"the IPv4 of {server.id}"
+            self.addresses[key] = self._host(server.site, server.plane, server.host, family, what)
         return self.addresses[key]
 
-    def _address4(self, server: Server) -> str:
-        unit = self.county.unit_by_lan.get((server.site, server.plane))
+    def _host(self, site: str, plane: str, host: int, family: Family, what: str) -> str:
+        """Return a host's address in a LAN: IPv4 is the department's own where it has any there."""
+        if family is Family.IPV6:
+            return str(self.plan.host6(site, plane, host).ip)
+        unit = self.county.unit_by_lan.get((site, plane))
         if unit is not None:
-            return str(unit.lan_prefix.network_address + server.host)
-        planned = self.plan.host4(server.site, server.plane, server.host)
+            return str(unit.lan_prefix.network_address + host)
+        planned = self.plan.host4(site, plane, host)
         if planned is None:
-            raise PlanGapError(f"lan4:{server.site}@{server.plane}, for the IPv4 of {server.id},")
+            raise PlanGapError(f"lan4:{site}@{plane}, for {what},")
         return str(planned.ip)
 
     def resolver(self, plane: str, service: Service, family: Family) -> str | None:

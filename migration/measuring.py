@@ -26,7 +26,7 @@ from migration.units import fold, last_changes
 from migration.waivers import fold_waivers
 from nornir_tasks.changes import read_configs
 from nornir_tasks.stations.collect import OnStation, measure
-from nornir_tasks.stations.model import Check, Outcome, Result
+from nornir_tasks.stations.model import SERVICE_ASPECTS, WHOSE_WAY, Check, Outcome, Result
 
 OnProgress = Callable[[int, int, str], None]
 """Told how far: done, total, what."""
@@ -37,13 +37,14 @@ def no_progress(_done: int, _total: int, _text: str = "") -> None:
 
 
 def answering(result: Result) -> frozenset[str]:
-    """Return which aspects of a service answered as they should, by whatever path."""
-    return frozenset(f.aspect for f in result.findings if f.outcome is Outcome.PASSED and f.aspect != "path")
+    """Return which aspects of a service and its way were as they should be, over whomever's routers."""
+    return frozenset(f.aspect for f in result.findings if f.outcome is Outcome.PASSED and f.aspect not in WHOSE_WAY)
 
 
 def works(result: Result) -> bool:
-    """Tell whether a service answered in every aspect, by whatever path."""
-    return bool(answering(result)) and all(f.outcome is Outcome.PASSED for f in result.findings if f.aspect != "path")
+    """Tell whether a service answered in every aspect of its own, by whatever way."""
+    own = [f.outcome for f in result.findings if f.aspect in SERVICE_ASPECTS]
+    return bool(own) and all(outcome is Outcome.PASSED for outcome in own)
 
 
 def devices_under_checks(county: County, checks: Iterable[Check]) -> list[str]:

@@ -516,16 +516,12 @@ class _Demand:
 
     def _judge_path(self, result: Result, check: Check) -> str:
         if check.expect == "blocked":
-            return ""
-        hop = self._find_legacy(result.hops)
-        if hop:
-            return f"path: no legacy router on the way - expected none, found {hop}"
-        bad = [f for f in result.findings if f.outcome is not Outcome.PASSED]
-        passed = [f.aspect for f in result.findings if f.outcome is Outcome.PASSED]
-        if check.trace and "path" not in passed:
-            return "path: not measured - expected every hop known, found no path"
-        # A pass that holds a failure is not a pass.
-        return f"{bad[0].aspect}: {bad[0].detail or bad[0].outcome}" if bad else ""
+            return _judge_aspects(result, check)
+        for aspect, hops in (("path", result.hops), ("return", result.return_hops)):
+            hop = self._find_legacy(hops)
+            if hop:
+                return f"{aspect}: no legacy router on the way - expected none, found {hop}"
+        return _judge_aspects(result, check)
 
     def _find_legacy(self, hops: tuple[str, ...]) -> str:
         """Return the first legacy router of a path; empty when there is none."""
@@ -565,11 +561,19 @@ def _about_all(kind: ReasonKind, why: str) -> Reason:
     return Reason(station="", service="", why=why, kind=kind)
 
 
+def _judge_aspects(result: Result, check: Check) -> str:
+    """Return what a pass lacks: each aspect that the check asks must stand in it as passed, and nothing else beside."""
+    bad = next((f for f in result.findings if f.outcome is not Outcome.PASSED), None)
+    if bad is not None:  # a pass that holds a failure is not a pass
+        return f"{bad.aspect}: {bad.detail or bad.outcome}"
+    passed = {f.aspect for f in result.findings}
+    lacking = next((a for a in check.asks if a not in passed), None)
+    return f"{lacking}: not measured - expected a passed finding, found none" if lacking else ""
+
+
 def _asks_the_same(one: Check, other: Check) -> bool:
-    """Tell whether a measured check asks all that the matrix asks; it may have traced the path besides."""
-    if other.trace and not one.trace:
-        return False
-    return one.model_copy(update={"trace": other.trace}) == other
+    """Tell whether a measured check asks all that the matrix asks; it may have asked more of the way besides."""
+    return one.covers(other)
 
 
 def _say_failure(result: Result) -> str:

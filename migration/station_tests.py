@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from migration.matrix import Matrix
     from nornir_tasks.stations.hops import HopBook
     from nornir_tasks.stations.model import Check, Result
+    from nornir_tasks.stations.wayback import Sights
 
 _COUNTY, _STATIONS, _EVIDENCE = "extranet_county", "extranet_stations", "extranet_evidence"
 _WHOLE_STATIONS = ("no", "load", "loadscope", "loadfile", "loadgroup")
@@ -86,6 +87,7 @@ class StationTests:
         self.results: dict[str, Result] = {}
         self.kept: dict[str, str] = {}
         """Digests of evidence by station; empty where nothing was to be kept."""
+        self.sights: Sights | None = None
         self.reported = 0
         self._collect_county()
         if config.getoption("dist", "no") == "load":
@@ -141,13 +143,24 @@ class StationTests:
                 for i in item.session.items
                 if isinstance(i, CheckItem) and i.check.station == item.check.station
             ]
-            self._measure(batch)
+            self._measure(batch, self.look_back(item, batch))
         return self.results[item.check.id]
 
-    def _measure(self, batch: Sequence[Check]) -> None:
+    def look_back(self, item: CheckItem, batch: list[Check]) -> Sights:
+        """Return what servers see of the ways back: of all that was selected at once, or of a worker's next station."""
+        from nornir_tasks.stations.collect import measure_back
+
+        if hasattr(self.config, "workerinput"):
+            return measure_back(batch, self.county, self.access, hops=self.matrix.hops)
+        if self.sights is None:
+            chosen = [i.check for i in item.session.items if isinstance(i, CheckItem)]
+            self.sights = measure_back(chosen, self.county, self.access, hops=self.matrix.hops)
+        return self.sights
+
+    def _measure(self, batch: Sequence[Check], sights: Sights) -> None:
         """Measure one station, and keep what it saw before any of its tests is told."""
         began = self.campaign.clock.now().timestamp()
-        found = measure_through_testinfra(batch, self.county, self.access, self.matrix.hops)
+        found = measure_through_testinfra(batch, self.county, self.access, self.matrix.hops, sights)
         try:
             self.kept[batch[0].station] = self._keep(batch, found, began)
         finally:
@@ -241,6 +254,7 @@ class CheckItem(pytest.Item):
             ("at", f"{result.at:.3f}"),
             ("ms", f"{result.ms:.1f}"),
             ("path", " → ".join(result.hops)),
+            ("return", " → ".join(result.return_hops)),
             ("raw", json.dumps(result.raw, ensure_ascii=True, sort_keys=True)),
         ]
         if result.outcome is not Outcome.PASSED:
@@ -256,6 +270,8 @@ class CheckItem(pytest.Item):
         lines += [f"  {f.outcome.value:8}{f.aspect}: {f.detail}" for f in result.findings]
         if result.hops:
             lines.append(f"  path    {' → '.join(result.hops)}")
+        if result.return_hops:
+            lines.append(f"  return  {' → '.join(result.return_hops)}")
         return "\n".join(lines)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -263,7 +279,9 @@ class CheckItem(pytest.Item):
         return self.path / "services.csv", None, f"{self.check.station}: {self.name}"
 
 
-def measure_through_testinfra(checks: Sequence[Check], county: County, access: Access, hops: HopBook) -> list[Result]:
+def measure_through_testinfra(
+    checks: Sequence[Check], county: County, access: Access, hops: HopBook, sights: Sights | None = None
+) -> list[Result]:
     """Measure one station's checks in one testinfra session: the same agent, sent inside the command."""
     from nornir_tasks.stations import collect
 
@@ -275,9 +293,10 @@ def measure_through_testinfra(checks: Sequence[Check], county: County, access: A
         request, nonce = collect.build_request(checks, access, county, collect.DEADLINE_S)
         began = time.time()
         text = _run_on(station, address, access, collect.build_command(request))
-        return collect.read_results(checks, text, nonce=nonce, hops=hops, county=county, window=(began, time.time()))
+        window = (began, time.time())
+        return collect.read_results(checks, text, nonce=nonce, hops=hops, county=county, window=window, sights=sights)
     except collect.StationUnmeasuredError as error:
-        return collect.unmeasured(checks, error.aspect, error.why, at=time.time())
+        return collect.unmeasured(checks, error.aspect, error.why, at=time.time(), missing=error.missing)
     except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
         words = f"measuring {station} - expected done, found {type(error).__name__}: {str(error)[:200]}"
         return collect.unmeasured(checks, "agent", words, at=time.time())
@@ -301,5 +320,5 @@ def _run_on(station: str, address: str, access: Access, command: str) -> str:
             if done is None:
                 raise
     if SENTINEL not in done.stdout:
-        raise collect.StationUnmeasuredError("ssh", collect.explain_exit(done.rc, done.stderr))
+        raise collect.no_answer(done.rc, done.stderr)
     return str(done.stdout)

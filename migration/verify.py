@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.measuring import OnProgress, choose_stations, keep, measure_now, no_progress
-from nornir_tasks.stations.model import Outcome, Result
+from nornir_tasks.stations.model import Missing, Outcome, Result
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,12 @@ class VerifyReport:
         """Tell whether everything passed; an empty run did not."""
         return bool(self.results) and all(r.outcome is Outcome.PASSED for r in self.results)
 
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many results are unknown, by the name of why."""
+        found = Counter(r.missing.value for r in self.results if r.missing)
+        return {m.value: found[m.value] for m in Missing}
+
     def by_station(self) -> dict[str, list[Result]]:
         """Return results by station, in the matrix's order."""
         out: dict[str, list[Result]] = defaultdict(list)
@@ -37,13 +43,14 @@ class VerifyReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for machines."""
-        counts = {o.value: sum(r.outcome is o for r in self.results) for o in Outcome}
+        counts: dict[str, Any] = {o.value: sum(r.outcome is o for r in self.results) for o in Outcome}
         return {
             "target": self.target,
             "scope": self.scope,
             "ok": self.ok,
             "checks": len(self.results),
             **counts,
+            "missing": self.missing,
             "evidence": self.digest,
             "seconds": round(self.seconds, 2),
             "results": [
@@ -56,8 +63,10 @@ class VerifyReport:
                     "expect": r.check.expect,
                     "unit": r.check.unit,
                     "outcome": r.outcome.value,
+                    "missing": r.missing.value if r.missing else None,
                     "why": r.why,
                     "hops": list(r.hops),
+                    "return_hops": list(r.return_hops),
                     "ms": r.ms,
                 }
                 for r in self.results

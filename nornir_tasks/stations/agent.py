@@ -4,6 +4,9 @@ It needs no file on the station but the CA bundle, binds every probe to the leg 
 one line: `SENTINEL`, the nonce of the request, a JSON document. Every check asked for is in that document:
 what did not run by the deadline is `unknown`, by name. It judges everything but whose routers the hops are, which only
 the county's plan can tell; hops go back as addresses.
+
+The same file runs at the service's side, where it is given `ways` instead of checks: it measures back to the stations
+from the service's own address, by whatever route that host takes.
 """
 
 # ruff: noqa: UP041 - on a station's Python 3.9 socket.timeout is not yet TimeoutError
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import heapq
 import json
 import os
 import queue
@@ -23,7 +27,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -37,12 +41,28 @@ TRACE_PAUSE_S = 1.0
 TRACE_PORT = 33434
 FIRST_HOPS, MOST_HOPS = 8, 24
 
+NEVER_RUN, TIMED_OUT, UNPARSABLE = "never run", "timed out", "unparsable"
+"""Why something is unknown (`model.Missing`)."""
+
+ECHO_WAIT_S = 1.0
+"""How long an echo may take before it is lost."""
+BIG_TRIES = 3
+BIG_WAIT_S = 0.4
+LONGER_BURST = 4
+"""A burst with a loss is followed by one so many times longer: a single lost packet is then a small share."""
+LADDER_RUNGS = 12
+LEAST_MTU: dict[int, int] = {socket.AF_INET: 68, socket.AF_INET6: 1280}
+HEADER_BYTES: dict[int, int] = {socket.AF_INET: 28, socket.AF_INET6: 48}
+"""Of an echo request or UDP datagram: IP and ICMP (or UDP) headers."""
+
 # From the kernel's headers: Python 3.9's socket module does not name them all.
 SO_BINDTODEVICE = 25
 IP_TTL, IP_RECVERR, IPV6_RECVERR, IPV6_HOPLIMIT, IPV6_UNICAST_HOPS = 2, 11, 25, 52, 16
 MSG_ERRQUEUE = 0x2000
 ORIGIN_LOCAL = 1
 X509_IGNORE_TIME = 0x200000
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG, PMTUDISC_PROBE = 10, 23, 62, 3
+SO_TIMESTAMPNS = 35
 
 NETWORK_ERRORS = {
     errno.ECONNREFUSED: "refused",
@@ -77,7 +97,7 @@ class Probe:
     def note(self, aspect: str, outcome: str, detail: str, since: float | None = None) -> None:
         """Add a finding; `since` is when its work began."""
         ms = None if since is None else round((time.monotonic() - since) * 1000, 1)
-        self.findings.append({"aspect": aspect, "outcome": outcome, "detail": detail, "ms": ms})
+        self.findings.append(finding(aspect, outcome, detail, ms))
 
 
 def family_of(check: dict[str, Any]) -> int:
@@ -95,11 +115,12 @@ def show(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def open_socket(leg: str, family: int, kind: int, timeout: float) -> socket.socket:
-    """Open a socket that uses one leg only; OSError ENODEV when the station has no such leg."""
-    sock = socket.socket(family, kind)
+def open_socket(leg: str, family: int, kind: int, timeout: float, protocol: int = 0) -> socket.socket:
+    """Open a socket that uses one leg only (any when empty); OSError ENODEV when the station has no such leg."""
+    sock = socket.socket(family, kind, protocol)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, leg.encode() + b"\0")
+        if leg:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, leg.encode() + b"\0")
         sock.settimeout(timeout)
     except OSError:
         sock.close()
@@ -129,6 +150,63 @@ def leg_addresses(leg: str) -> dict[str, list[str]]:
     return found
 
 
+def bind_source(sock: socket.socket, source: str) -> None:
+    """Send from this address where the host has it; a host beside the server speaks from its own."""
+    if source:
+        try:
+            sock.bind((source, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+
+
+def open_echo_socket(leg: str, family: int, source: str, address: str) -> tuple[socket.socket, bool]:
+    """Open a ping socket to an address, or a raw one (then true): whichever this host allows; errors are queued."""
+    v6 = family == socket.AF_INET6
+    protocol, level, raw = (58, 41, False) if v6 else (1, 0, False)
+    try:
+        sock = open_socket(leg, family, socket.SOCK_DGRAM, 0.0, protocol)
+    except PermissionError:
+        sock, raw = open_socket(leg, family, socket.SOCK_RAW, 0.0, protocol), True
+    try:
+        if raw and v6:
+            sock.setsockopt(protocol, 1, b"\xff" * 16 + b"\xfd" + b"\xff" * 15)  # only echo replies
+        elif raw:
+            sock.setsockopt(255, 1, struct.pack("I", 0xFFFFFFFE))
+        sock.setsockopt(level, IPV6_RECVERR if v6 else IP_RECVERR, 1)
+        bind_source(sock, source)
+        sock.connect((address, 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock, raw
+
+
+def pack_echo(family: int, ident: int, number: int, body_bytes: int = 0) -> bytes:
+    """Return an echo request with an empty body of so many bytes; the kernel sums ICMPv6's up itself."""
+    kind = 128 if family == socket.AF_INET6 else 8
+    total = sum((kind << 8, ident, number))
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack(">BBHHH", kind, 0, ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF, ident, number) + bytes(
+        body_bytes
+    )
+
+
+def read_echo(data: bytes, family: int, ident: int, *, raw: bool) -> tuple[int, int] | None:
+    """Return (number, bytes after the IP header) of an echo reply that is ours."""
+    if raw and family == socket.AF_INET and data:
+        data = data[(data[0] & 15) * 4 :]
+    if len(data) < 8:
+        return None
+    kind, _, _, found, number = struct.unpack_from(">BBHHH", data)
+    if kind != (129 if family == socket.AF_INET6 else 0) or (raw and found != ident):
+        return None
+    return number, len(data)
+
+
+NO_ECHO = "neither ping sockets nor raw ones are allowed (set net.ipv4.ping_group_range)"
+
+
 def explain(error: OSError, leg: str, family: int, timeout: float) -> tuple[str, str]:
     """Return (outcome, words) for a network error: an error of the network is a failure, one of the station unknown."""
     if isinstance(error, socket.timeout):
@@ -136,7 +214,7 @@ def explain(error: OSError, leg: str, family: int, timeout: float) -> tuple[str,
     words = NETWORK_ERRORS.get(error.errno or 0)
     if words is None:
         return UNKNOWN, f"the station's own error: {error.strerror or error}"
-    if error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN):
+    if leg and error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN):
         name = "ipv6" if family == socket.AF_INET6 else "ipv4"
         if not leg_addresses(leg)[name]:
             words += f" (leg {leg} has no {'IPv6' if name == 'ipv6' else 'IPv4'} address)"
@@ -558,10 +636,15 @@ class Trace:
     """The way to one address: UDP to closed ports with growing hop limits, answers read from the error queue.
 
     `single` asks only once, with a full hop limit: who, if anybody, turns us away (for what must be blocked).
+    `echo` sends echo requests instead: a station with several legs answers these from the leg that was asked, while its
+    errors leave by its first default route.
     """
 
-    def __init__(self, leg: str, family: int, address: str, *, single: bool) -> None:
-        self.leg, self.family, self.address, self.single = leg, family, address, single
+    def __init__(
+        self, leg: str, family: int, address: str, *, single: bool = False, source: str = "", echo: bool = False
+    ) -> None:
+        self.echo, self.raw, self.ident = echo, False, int.from_bytes(os.urandom(2), "big")
+        self.leg, self.family, self.address, self.single, self.bound = leg, family, address, single, source
         self.hops: dict[int, str] = {}
         self.reached: int | None = None
         self.turned_away: tuple[int, str] | None = None
@@ -573,13 +656,27 @@ class Trace:
 
     def open(self) -> None:
         """Open the socket, with errors queued for us."""
+        if self.echo:
+            self._open_echo()
+            return
         try:
             self.sock = open_socket(self.leg, self.family, socket.SOCK_DGRAM, 0.0)
             level, option = (41, IPV6_RECVERR) if self.family == socket.AF_INET6 else (0, IP_RECVERR)
             self.sock.setsockopt(level, option, 1)
+            bind_source(self.sock, self.bound)
             with open_socket(self.leg, self.family, socket.SOCK_DGRAM, 0.0) as other:
+                bind_source(other, self.bound)
                 other.connect((self.address, TRACE_PORT))
                 self.source = other.getsockname()[0]
+        except OSError as error:
+            _, self.problem = explain(error, self.leg, self.family, 0)
+
+    def _open_echo(self) -> None:
+        try:
+            self.sock, self.raw = open_echo_socket(self.leg, self.family, self.bound, self.address)
+            self.source = self.sock.getsockname()[0]
+        except PermissionError:
+            self.problem = NO_ECHO
         except OSError as error:
             _, self.problem = explain(error, self.leg, self.family, 0)
 
@@ -625,7 +722,10 @@ class Trace:
             control = [(level, kind, struct.pack("i", limit))]
             for _ in range(4):  # a queued error of an earlier probe is reported here first, and then is gone
                 try:
-                    self.sock.sendmsg([b"extranet"], control, 0, (self.address, TRACE_PORT + limit))
+                    if self.echo:
+                        self.sock.sendmsg([pack_echo(self.family, self.ident, limit, 56)], control)
+                    else:
+                        self.sock.sendmsg([b"extranet"], control, 0, (self.address, TRACE_PORT + limit))
                     break
                 except OSError as error:
                     if error.errno in QUEUED_ERRORS:
@@ -638,19 +738,28 @@ class Trace:
         """Take everything from the error queue."""
         while self.sock is not None:
             try:
-                _, control, _, name = self.sock.recvmsg(64, 512, MSG_ERRQUEUE)
+                data, control, _, name = self.sock.recvmsg(64, 512, MSG_ERRQUEUE)
             except OSError:
                 break
-            self._take(control, name)
-        try:  # an answer in earnest: something listens there; it is the destination
-            while self.sock is not None:
-                _, name = self.sock.recvfrom(64)
+            if self.echo:
+                self._take(control, struct.unpack_from(">H", data, 6)[0] if len(data) >= 8 else 0)
+            else:
+                self._take(control, name[1] - TRACE_PORT if name else 0)
+        while self.sock is not None:
+            try:
+                data, name = self.sock.recvfrom(256)
+            except OSError as error:
+                if error.errno in QUEUED_ERRORS - {errno.EAGAIN}:
+                    continue  # it was only told now, and is gone
+                break
+            if not self.echo:  # an answer in earnest: something listens there; it is the destination
                 self._arrive(name[1] - TRACE_PORT)
-        except OSError:
-            pass
+                continue
+            found = read_echo(data, self.family, self.ident, raw=self.raw)
+            if found is not None and 1 <= found[0] <= 64:
+                self._arrive(found[0])
 
-    def _take(self, control: list[tuple[int, int, bytes]], name: tuple[Any, ...]) -> None:
-        limit = name[1] - TRACE_PORT if name else 0
+    def _take(self, control: list[tuple[int, int, bytes]], limit: int) -> None:
         for level, kind, data in control:
             if (level, kind) not in ((41, IPV6_RECVERR), (0, IP_RECVERR)) or len(data) < 16:
                 continue
@@ -699,6 +808,7 @@ class Trace:
         """What goes home."""
         end = self.last if self.reached or self.turned_away else max(self.hops, default=0)
         return {
+            "address": self.address,
             "hops": [self.hops.get(n) for n in range(1, end if self.reached or self.turned_away else end + 1)],
             "reached": self.reached is not None,
             "turned_away": self.turned_away[1] if self.turned_away and not self.reached else None,
@@ -711,8 +821,8 @@ class Trace:
 class Tracer:
     """All traces of a run at once, in one thread: rounds of questions, answers as they come."""
 
-    def __init__(self, traces: list[Trace]) -> None:
-        self.traces = traces
+    def __init__(self, traces: list[Trace], pace_s: float = 0.0) -> None:
+        self.traces, self.pace_s = traces, pace_s
         self.pending: dict[int, Trace] = {}
         self.open_done = threading.Event()
 
@@ -732,9 +842,11 @@ class Tracer:
         known = 0
         while self.pending and time.monotonic() < until:
             planned.pop(0)
-            for trace in self.pending.values():
+            for trace in list(self.pending.values()):
                 trace.send()
-            ends = min(until, planned[0] if planned else time.monotonic() + pause_s)
+                if self.pace_s:  # the first router has only so many answers a second for us
+                    self._listen_until(min(until, time.monotonic() + self.pace_s))
+            ends = min(until, max(planned[0], time.monotonic() + 0.2) if planned else time.monotonic() + pause_s)
             self._look_further()
             while self.pending and time.monotonic() < ends:
                 self._listen(ends)
@@ -764,6 +876,10 @@ class Tracer:
                 self.pending[trace.sock.fileno()] = trace
                 self.poller.register(trace.sock, select.POLLIN | select.POLLERR)
 
+    def _listen_until(self, until: float) -> None:
+        while time.monotonic() < until:
+            self._listen(until)
+
     def _listen(self, until: float) -> None:
         wait_ms = max(1, int((until - time.monotonic()) * 1000))
         for number, _ in self.poller.poll(wait_ms):
@@ -781,7 +897,374 @@ class Tracer:
                 trace.send()
 
 
+# --- echoes ----------------------------------------------------------------------------------------------------------
+
+Wait = tuple[float, Callable[[], bool]]
+"""Until when, unless something is true before."""
+
+
+class Echo:
+    """Echo requests to one address: a burst for loss and latency, and packets that may not be fragmented for their size.
+
+    Times are the kernel's own at the receiving end, so that a busy station does not look like a slow line.
+    """
+
+    def __init__(self, leg: str, family: int, address: str, source: str, terms: dict[str, Any]) -> None:
+        self.leg, self.family, self.address, self.bound, self.terms = leg, family, address, source, terms
+        self.wants_burst = self.wants_size = False
+        self.sock: socket.socket | None = None
+        self.raw = False
+        self.number = 0
+        self.ident = int.from_bytes(os.urandom(2), "big")
+        self.problem = ""
+        self.out: dict[int, tuple[int, int]] = {}  # sequence number -> (bytes, sent at in ns)
+        self.rtts_ms: dict[int, float] = {}
+        self.small: list[int] = []  # sequence numbers of the burst
+        self.told: dict[int, tuple[int, str]] = {}  # bytes -> (the largest that goes on, who said so)
+        self.leg_limit = 0
+        self.largest = 0
+        self.one_way = False
+        self.done = False
+        self.started = self.ended = time.monotonic()
+
+    def open(self) -> None:
+        """Open the socket; nothing it sends may be fragmented."""
+        v6 = self.family == socket.AF_INET6
+        level = 41 if v6 else 0
+        try:
+            self.sock, self.raw = open_echo_socket(self.leg, self.family, self.bound, self.address)
+            self.sock.setsockopt(level, IPV6_MTU_DISCOVER if v6 else IP_MTU_DISCOVER, PMTUDISC_PROBE)
+            if v6:
+                self.sock.setsockopt(level, IPV6_DONTFRAG, 1)
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        except PermissionError:
+            self.problem = NO_ECHO
+        except OSError as error:
+            self.problem = explain(error, self.leg, self.family, 0)[1]
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+    def work(self) -> Iterator[Wait]:
+        """Do everything; yields what to wait for."""
+        self.started = time.monotonic()
+        if self.wants_burst:
+            yield from self._burst(int(self.terms["count"]))
+            if self.lost and self.rtts_ms:
+                yield from self._burst(int(self.terms["count"]) * LONGER_BURST)
+        if self.wants_size:
+            yield from self._find_size(int(self.terms["mtu_bytes"]))
+        self.ended = time.monotonic()
+        self.done = True
+
+    @property
+    def lost(self) -> int:
+        """How many of the burst were not answered."""
+        return sum(n not in self.rtts_ms for n in self.small)
+
+    def _burst(self, count: int) -> Iterator[Wait]:
+        for _ in range(count):
+            self.small.append(self._send(84 if self.family == socket.AF_INET else 104))
+            yield time.monotonic() + float(self.terms["interval_ms"]) / 1000, lambda: False
+        yield time.monotonic() + ECHO_WAIT_S, lambda: not self.lost
+
+    def _find_size(self, wanted: int) -> Iterator[Wait]:
+        """Try the wanted size; when it does not get there and back, find the largest that does."""
+        tries = []
+        for _ in range(BIG_TRIES):
+            tries.append(self._send(wanted))
+            yield time.monotonic() + BIG_WAIT_S, lambda: self._answered(tries) or wanted in self.told
+            if self._answered(tries):
+                self.largest = wanted
+                return
+            if self.leg_limit or wanted in self.told:
+                break
+        yield time.monotonic() + BIG_WAIT_S, lambda: self._answered(tries) or wanted in self.told
+        if self._answered(tries):
+            self.largest = wanted
+        elif not self.leg_limit:
+            yield from self._find_largest(wanted)
+            if self.largest and wanted not in self.told:
+                yield from self._try_one_way(wanted)
+
+    def _find_largest(self, wanted: int) -> Iterator[Wait]:
+        """Climb a ladder of sizes, then a finer one between the rung that held and the one that did not."""
+        good, bad = 0, wanted
+        low = LEAST_MTU[self.family]
+        for _ in range(3):
+            step = max(1, (bad - low) // LADDER_RUNGS)
+            rungs = [n for n in range(low, bad, step) if n > good][: LADDER_RUNGS + 2]
+            tries: dict[int, list[int]] = {n: [] for n in rungs}
+            for _ in range(2):
+                for size, sent in tries.items():
+                    if not self._answered(sent):
+                        sent.append(self._send(size))
+                yield time.monotonic() + BIG_WAIT_S, partial(self._all_answered, tries)
+            held = [n for n, sent in tries.items() if self._answered(sent)]
+            if not held and not good:
+                return
+            good = max([good, *held])
+            bad = min([n for n in rungs if n > good] + [bad])
+            low = good + 1
+            if bad - good <= 1:
+                break
+        self.largest = good
+
+    def _try_one_way(self, wanted: int) -> Iterator[Wait]:
+        """See whether only the answers vanish: a datagram to a closed port is answered by a small error."""
+        v6 = self.family == socket.AF_INET6
+        level = 41 if v6 else 0
+        try:
+            with open_socket(self.leg, self.family, socket.SOCK_DGRAM, 0.0) as sock:
+                sock.setsockopt(level, IPV6_MTU_DISCOVER if v6 else IP_MTU_DISCOVER, PMTUDISC_PROBE)
+                bind_source(sock, self.bound)
+                sock.connect((self.address, TRACE_PORT + MOST_HOPS + 1))
+                for _ in range(BIG_TRIES):
+                    try:
+                        sock.send(bytes(wanted - HEADER_BYTES[self.family]))
+                        yield time.monotonic() + ECHO_WAIT_S, lambda: False
+                        sock.recv(16)
+                    except ConnectionRefusedError:
+                        self.one_way = True
+                        return
+                    except BlockingIOError:
+                        continue
+        except OSError:
+            return
+
+    def _all_answered(self, tries: dict[int, list[int]]) -> bool:
+        return all(map(self._answered, tries.values()))
+
+    def _answered(self, numbers: list[int]) -> bool:
+        return any(n in self.rtts_ms for n in numbers)
+
+    def _send(self, size: int) -> int:
+        """Send one echo request of so many bytes in all; return its number."""
+        self.number = number = (self.number + 1) & 0xFFFF
+        packet = pack_echo(self.family, self.ident, number, size - HEADER_BYTES[self.family])
+        for _ in range(4):  # a queued error of an earlier packet is reported here first, and then is gone
+            if self.sock is None:
+                break
+            self.out[number] = size, time.time_ns()
+            try:
+                self.sock.send(packet)
+                break
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE and not self._read_errors() and size not in self.told:
+                    self.leg_limit = size
+                    break
+                if error.errno not in QUEUED_ERRORS | {errno.EMSGSIZE}:
+                    self.problem = self.problem or explain(error, self.leg, self.family, 0)[1]
+                    break
+        return number
+
+    def read(self) -> None:
+        """Take all answers and all errors."""
+        self._read_errors()
+        while self.sock is not None:
+            try:
+                data, control, _, _ = self.sock.recvmsg(4096, 256)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EINTR):
+                    break
+                if not self._read_errors():
+                    continue  # it was only told now, and is gone
+                continue
+            self._take(data, control)
+
+    def _take(self, data: bytes, control: list[tuple[int, int, bytes]]) -> None:
+        now = time.time_ns()
+        for level, kind, value in control:
+            if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(value) >= 16:
+                seconds, nanoseconds = struct.unpack_from("qq", value)
+                now = seconds * 1_000_000_000 + nanoseconds
+        found = read_echo(data, self.family, self.ident, raw=self.raw)
+        if found is None:
+            return
+        number, size = found
+        if number not in self.rtts_ms and self.out.get(number, (0, 0))[0] == size + HEADER_BYTES[self.family] - 8:
+            self.rtts_ms[number] = max(0.0, (now - self.out[number][1]) / 1e6)
+
+    def _read_errors(self) -> int:
+        """Take everything from the error queue; return how much there was."""
+        count = 0
+        while self.sock is not None:
+            try:
+                _, control, _, _ = self.sock.recvmsg(64, 512, MSG_ERRQUEUE)
+            except OSError:
+                break
+            count += 1
+            for level, kind, value in control:
+                if (level, kind) in ((41, IPV6_RECVERR), (0, IP_RECVERR)) and len(value) >= 16:
+                    self._take_error(value)
+        return count
+
+    def _take_error(self, value: bytes) -> None:
+        code, origin, _, _, _, info = struct.unpack_from("=IBBBBI", value)
+        if code != errno.EMSGSIZE or not info:
+            return
+        size = max((size for size, _ in self.out.values() if size > info), default=0)
+        if origin == ORIGIN_LOCAL:
+            self.leg_limit = info
+        elif size:
+            address = value[16:]
+            v6 = self.family == socket.AF_INET6
+            who = address[8:24] if v6 else address[4:8]
+            said = socket.inet_ntop(self.family, who) if len(who) == (16 if v6 else 4) else "somebody"
+            self.told[size] = info, said
+
+    # --- judging ---
+
+    def judge_burst(self) -> FindingData:
+        """Judge loss and latency."""
+        sent, lost = len(self.small), self.lost
+        if self.problem and sent == lost:
+            own = "neither ping sockets" in self.problem or "own error" in self.problem
+            words = f"{self.address} - expected an answer, found {self.problem}"
+            return finding("icmp", UNKNOWN if own else FAILED, words)
+        if not self.done and (not sent or lost):
+            return finding("icmp", UNKNOWN, f"{self.address} - expected measured, found time over", missing=TIMED_OUT)
+        if sent == lost:
+            return finding("icmp", FAILED, f"{self.address} - expected an answer, found none to {sent} echo requests")
+        rtt_ms = self.median_ms
+        held = f"{sent - lost} of {sent} answered"
+        if lost > float(self.terms["max_loss"]) * sent:
+            most = f"{100 * float(self.terms['max_loss']):g}%"
+            words = f"{self.address} - expected at most {most} lost, found {100 * lost / sent:.0f}% ({held})"
+            return finding("icmp", FAILED, words, rtt_ms)
+        if rtt_ms > float(self.terms["max_rtt_ms"]):
+            words = (
+                f"{self.address} - expected a median of at most {self.terms['max_rtt_ms']:g} ms, found {rtt_ms:.0f} ms"
+            )
+            return finding("icmp", FAILED, words, rtt_ms)
+        return finding("icmp", PASSED, f"{held} by {self.address}, median {rtt_ms:.1f} ms", rtt_ms)
+
+    @property
+    def median_ms(self) -> float:
+        """The burst's median round trip."""
+        times = sorted(self.rtts_ms[n] for n in self.small if n in self.rtts_ms)
+        return round(times[len(times) // 2], 2) if times else 0.0
+
+    def judge_size(self, aspect: str) -> FindingData:
+        """Judge whether packets of the wanted size get through."""
+        wanted = int(self.terms["mtu_bytes"])
+        expected = f"{self.address} - expected packets of {wanted} bytes to get there"
+        ms = round((self.ended - self.started) * 1000, 1)
+        if self.largest >= wanted:
+            return finding(aspect, PASSED, f"{wanted} bytes get to {self.address} in one piece", ms)
+        if self.leg_limit:
+            limit = f"at most {self.leg_limit}" if self.leg_limit < wanted else "less"
+            where = f"leg {self.leg}" if self.leg else "this host"
+            return finding(aspect, FAILED, f"{expected}, found that {where} sends {limit} bytes", ms)
+        if wanted in self.told:
+            most, who = self.told[wanted]
+            return finding(aspect, FAILED, f"{expected}, found at most {most} (so says {who})", ms)
+        if not self.done:
+            return finding(aspect, UNKNOWN, f"{expected}, found time over", missing=TIMED_OUT)
+        if self.one_way:
+            return finding(aspect, PASSED, f"{wanted} bytes get to {self.address}; the answers to them vanish", ms)
+        if self.largest:
+            words = f"found a black hole: they vanish without a word; the largest that passed {self.largest} bytes"
+            return finding(aspect, FAILED, f"{expected}, {words}", ms)
+        if self.problem:
+            return finding(aspect, UNKNOWN, f"{expected}, found {self.problem}")
+        words = f"{self.address} - expected an answer to packets of some size, found none"
+        return finding(aspect, UNKNOWN, words, ms, TIMED_OUT)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was measured, for the record."""
+        times = sorted(self.rtts_ms[n] for n in self.small if n in self.rtts_ms)
+        out: dict[str, Any] = {}
+        if self.wants_burst:
+            out["echo"] = {"sent": len(self.small), "answered": len(times), "ms": [round(t, 2) for t in times[:25]]}
+        if self.wants_size:
+            out["bytes"] = self.largest
+        return out
+
+
+class Echoes:
+    """All echoes of a run at once, in one thread."""
+
+    def __init__(self, echoes: list[Echo], pace_s: float = 0.0) -> None:
+        self.echoes, self.pace_s = echoes, pace_s
+
+    def run(self, until: float) -> None:
+        """Go on until all are done or the deadline; each begins a little after the one before."""
+        poller = select.poll()
+        by_number: dict[int, tuple[Echo, Iterator[Wait]]] = {}
+        waits: dict[int, tuple[float, Callable[[], bool]]] = {}
+        heap: list[tuple[float, int]] = []
+        begun = time.monotonic()
+
+        def go_on(number: int) -> None:
+            echo, work = by_number[number]
+            try:
+                waits[number] = next(work)
+                heapq.heappush(heap, (waits[number][0], number))
+            except StopIteration:
+                waits.pop(number, None)
+                poller.unregister(number)
+                echo.close()
+
+        for place, echo in enumerate(self.echoes):
+            echo.open()
+            if echo.sock is None or echo.problem:
+                echo.done = True
+                echo.close()
+                continue
+            number = echo.sock.fileno()
+            poller.register(echo.sock, select.POLLIN | select.POLLERR)
+            by_number[number] = echo, echo.work()
+            waits[number] = begun + place * self.pace_s, lambda: False
+            heapq.heappush(heap, (waits[number][0], number))
+        while waits and time.monotonic() < until:
+            while heap and heap[0][0] <= time.monotonic():
+                due, number = heapq.heappop(heap)
+                if number in waits and waits[number][0] == due:
+                    by_number[number][0].read()
+                    go_on(number)
+            if not heap:
+                break
+            wait_ms = max(0, min(int((heap[0][0] - time.monotonic()) * 1000) + 1, 1000))
+            for number, _ in poller.poll(wait_ms):
+                by_number[number][0].read()
+                if number in waits and waits[number][1]():
+                    go_on(number)
+        for echo, _ in by_number.values():
+            echo.close()
+
+
 # --- the run ---------------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """How the controller came here: its address, ours, and the interface that has ours."""
+
+    def __init__(self) -> None:
+        self.peer = self.local = self.interface = self.problem = ""
+
+    def look(self) -> None:
+        """Read it from sshd's SSH_CONNECTION."""
+        words = os.environ.get("SSH_CONNECTION", "").split()
+        if len(words) != 4:
+            self.problem = "sshd does not say over which connection (SSH_CONNECTION)"
+            return
+        peer, local = (w.partition("%")[0] for w in (words[0], words[2]))
+        self.peer, self.local = (w[7:] if w.lower().startswith("::ffff:") and "." in w else w for w in (peer, local))
+        try:
+            names = [name for _, name in socket.if_nameindex()]
+        except OSError:
+            names = []
+        self.interface = next((n for n in names if self.local in [a for f in leg_addresses(n).values() for a in f]), "")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What goes home."""
+        return {"peer": self.peer, "local": self.local, "interface": self.interface, "problem": self.problem}
 
 
 class Run:
@@ -802,9 +1285,14 @@ class Run:
         self.broken: dict[Key, str] = {}
         self.done_at: dict[Key, float] = {}
         self.traces: dict[Key, Trace] = {}
-        self.tracer = Tracer([])
+        self.echoes: dict[Key, Echo] = {}
+        self.pace_s = float(request.get("pace_ms", 0)) / 1000
+        self.tracer = Tracer([], self.pace_s)
         self.trace_done = threading.Event()
         self.refused: dict[int, str] = {}
+        self.ways: list[Any] = request.get("ways", [])
+        self.refused_ways: dict[int, str] = {}
+        self.session = Session()
 
     def plan(self) -> None:
         """Lay out the work: each name asked, each service tried and each way traced once."""
@@ -813,6 +1301,43 @@ class Run:
                 self._plan_check(check)
             except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
                 self.refused[number] = f"the check cannot be read ({type(error).__name__}: {error})"
+        for number, way in enumerate(self.ways):
+            try:
+                self._plan_way(way)
+            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+                self.refused_ways[number] = f"the way cannot be read ({type(error).__name__}: {error})"
+        if self.request.get("session"):
+            self.session.look()
+            if self.session.peer:
+                family = family_by_address(self.session.peer)
+                self.traces["session",] = Trace("", family, self.session.peer)
+
+    def _plan_way(self, way: dict[str, Any]) -> None:
+        """Lay out what a host at the service's side measures: the way back to a station."""
+        family, address, source = family_of(way), str(way["address"]), str(way["source"])
+        for one in (address, source):
+            socket.inet_pton(family, one)
+        str(way["id"])
+        if "return" in way["way"]:
+            self.traces["back", way["id"]] = Trace("", family, address, source=source, echo=True)
+        if "mtu-back" in way["way"]:
+            self.echoes["back", way["id"]] = echo = Echo("", family, address, source, self.request["echo"])
+            echo.wants_size = True
+
+    def _plan_echo(self, check: dict[str, Any]) -> None:
+        wanted = {"icmp", "mtu"} & set(check.get("way", ()))
+        if wanted:
+            key = self._echo_key(check)
+            if key not in self.echoes:
+                self.echoes[key] = Echo(
+                    check["interface"], family_of(check), check["address"], "", self.request["echo"]
+                )
+            self.echoes[key].wants_burst |= "icmp" in wanted
+            self.echoes[key].wants_size |= "mtu" in wanted
+
+    @staticmethod
+    def _echo_key(check: dict[str, Any]) -> Key:
+        return ("echo", check["interface"], family_of(check), check["address"])
 
     def _plan_check(self, check: dict[str, Any]) -> None:
         int(check["port"])
@@ -833,6 +1358,8 @@ class Run:
             key = ("trace", leg, family, address)
             if key not in self.traces or not blocked:
                 self.traces[key] = Trace(leg, family, address, single=blocked)
+        if not blocked:
+            self._plan_echo(check)
 
     @staticmethod
     def _bad(what: str) -> None:
@@ -842,12 +1369,15 @@ class Run:
         """Do the work; come back when it is done or the time is over."""
         self.tracer.traces = list(self.traces.values())
         tracer = threading.Thread(target=self._trace, daemon=True)
+        echoer = threading.Thread(target=self._echo, daemon=True)
         tracer.start()
+        echoer.start()
         self._run_all([*self.work.items(), *self.late_work.items()])
         tracer.join(max(0.0, self.until - time.monotonic()))
+        echoer.join(max(0.0, self.until - time.monotonic()))
         gaps: list[tuple[Key, Callable[[], Any]]] = []
         for key, trace in self.traces.items():
-            if trace.reached is None and not trace.single and not trace.problem and trace.turned_away is None:
+            if trace.leg and trace.reached is None and not trace.single and not trace.problem and not trace.turned_away:
                 port = self._open_port(key)
                 if port:
                     gaps.append((("gap", *key), partial(trace.close_gap, port, self.blocked_timeout)))
@@ -873,6 +1403,13 @@ class Run:
                 trace.problem = trace.problem or f"the tracer broke ({type(error).__name__}: {error})"
         self.tracer.open_done.set()
         self.trace_done.set()
+
+    def _echo(self) -> None:
+        try:
+            Echoes(list(self.echoes.values()), self.pace_s / 5).run(self.until)
+        except Exception as error:  # noqa: BLE001 - one broken echo must not lose the rest
+            for echo in self.echoes.values():
+                echo.problem = echo.problem or f"the station's own error: {type(error).__name__}: {error}"
 
     def _run_all(self, work: list[tuple[Key, Callable[[], Any]]]) -> None:
         todo: queue.SimpleQueue[tuple[Key, Callable[[], Any]]] = queue.SimpleQueue()
@@ -906,7 +1443,8 @@ class Run:
         for number, check in enumerate(self.checks):
             try:
                 if number in self.refused:
-                    out.append(self._one(check, [finding("agent", UNKNOWN, self.refused[number])], {}, {}))
+                    unread = finding("agent", UNKNOWN, self.refused[number], missing=UNPARSABLE)
+                    out.append(self._one(check, [unread], {}, {}))
                 elif check["expect"] == "blocked":
                     out.append(self._blocked(check, alive))
                 else:
@@ -916,7 +1454,7 @@ class Run:
                 out.append(self._one(check, [finding("agent", UNKNOWN, words)], {}, {}))
         legs = sorted({str(c.get("interface")) for c in self.checks if isinstance(c, dict)})
         return {
-            "format": 1,
+            "format": 2,
             "nonce": self.request.get("nonce"),
             "host": socket.gethostname(),
             "python": sys.version.split()[0],
@@ -925,7 +1463,33 @@ class Run:
             "cpu_s": round(time.process_time(), 3),
             "legs": {leg: leg_addresses(leg) for leg in legs},
             "checks": out,
+            "ways": [self._way_back(number, way) for number, way in enumerate(self.ways)],
+            "session": self._session(),
         }
+
+    def _session(self) -> dict[str, Any]:
+        if not self.request.get("session"):
+            return {}
+        trace = self.traces.get(("session",))
+        return {**self.session.data, "trace": self._finished(trace) if trace else {}}
+
+    def _way_back(self, number: int, way: Any) -> dict[str, Any]:
+        out: dict[str, Any] = {"id": way.get("id") if isinstance(way, dict) else None, "at": time.time()}
+        if number in self.refused_ways:
+            return {**out, "problem": self.refused_ways[number]}
+        trace, echo = self.traces.get(("back", way["id"])), self.echoes.get(("back", way["id"]))
+        if trace is not None:
+            out["trace"] = self._finished(trace)
+        if echo is not None:
+            out["findings"] = [echo.judge_size("mtu-back")]
+            out["raw"] = echo.data
+        return out
+
+    def _finished(self, trace: Trace) -> dict[str, Any]:
+        data = trace.data
+        if not self.trace_done.is_set() and not trace.done:
+            data["problem"] = data["problem"] or f"not run by the deadline of {self.deadline_s:g} s"
+        return data
 
     def _living_legs(self) -> dict[tuple[str, str], str]:
         """Legs (with family) that brought something back in this run, and what."""
@@ -941,6 +1505,8 @@ class Run:
                 family = "ipv6" if ":" in check["resolver"] else "ipv4"
                 alive.setdefault((check["interface"], family), f"{check['resolver']} answers")
         for trace in self.traces.values():
+            if not trace.leg:
+                continue
             family = "ipv6" if trace.family == socket.AF_INET6 else "ipv4"
             router = trace.turned_away[1] if trace.turned_away else next(iter(trace.hops.values()), "")
             if router:
@@ -963,13 +1529,21 @@ class Run:
                 findings.extend(found.findings)
                 raw.update(found.raw)
             else:
-                findings.append(finding("tcp", UNKNOWN, self._why_missing(service)))
+                findings.append(
+                    finding("tcp", UNKNOWN, self._why_missing(service), missing=self._name_missing(service))
+                )
+        echo = self.echoes.get(self._echo_key(check))
+        wanted = check.get("way", ())
+        if echo is not None:
+            raw.update(echo.data)
+            findings += [echo.judge_burst()] if "icmp" in wanted else []
+            findings += [echo.judge_size("mtu")] if "mtu" in wanted else []
         return self._one(check, findings, raw, self._trace_data(check), ends)
 
     def _dns_finding(self, check: dict[str, Any], key: Key, raw: dict[str, Any]) -> FindingData:
         said = self.done.get(key)
         if said is None:
-            return finding("dns", UNKNOWN, self._why_missing(key))
+            return finding("dns", UNKNOWN, self._why_missing(key), missing=self._name_missing(key))
         outcome, words, addresses, ms = said
         raw["dns"] = addresses
         kind = "AAAA" if check["family"] == "ipv6" else "A"
@@ -986,7 +1560,8 @@ class Run:
         found = self.done.get(key)
         ends = [self.done_at.get(key)]
         if found is None:
-            return self._one(check, [finding("tcp", UNKNOWN, self._why_missing(key))], {}, {}, ends)
+            missing = finding("tcp", UNKNOWN, self._why_missing(key), missing=self._name_missing(key))
+            return self._one(check, [missing], {}, {}, ends)
         findings = list(found.findings)
         raw = dict(found.raw)
         trace = self.traces.get(self._trace_key(check))
@@ -1007,6 +1582,9 @@ class Run:
     def _why_missing(self, key: Key) -> str:
         return self.broken.get(key) or f"not run by the deadline of {self.deadline_s:g} s"
 
+    def _name_missing(self, key: Key) -> str:
+        return NEVER_RUN if key in self.broken else TIMED_OUT
+
     @staticmethod
     def _trace_key(check: dict[str, Any]) -> Key:
         return ("trace", check["interface"], family_of(check), check["address"])
@@ -1015,12 +1593,7 @@ class Run:
         if not check.get("trace", True):
             return {}
         trace = self.traces.get(self._trace_key(check))
-        if trace is None:
-            return {}
-        data = trace.data
-        if not self.trace_done.is_set() and not trace.done:
-            data["problem"] = data["problem"] or f"not run by the deadline of {self.deadline_s:g} s"
-        return data
+        return {} if trace is None else self._finished(trace)
 
     def _one(
         self,
@@ -1040,9 +1613,10 @@ class Run:
         }
 
 
-def finding(aspect: str, outcome: str, detail: str, ms: float | None = None) -> FindingData:
-    """Return a finding as data."""
-    return {"aspect": aspect, "outcome": outcome, "detail": detail, "ms": ms}
+def finding(aspect: str, outcome: str, detail: str, ms: float | None = None, missing: str = NEVER_RUN) -> FindingData:
+    """Return a finding as data; `missing` names why it is unknown, where it is."""
+    name = missing if outcome == UNKNOWN else None
+    return {"aspect": aspect, "outcome": outcome, "detail": detail, "ms": ms, "missing": name}
 
 
 def dns_key(check: dict[str, Any]) -> Key:

@@ -1,4 +1,7 @@
-"""Measure from the stations: one SSH session a station, and a result for every check whatever happens to it."""
+"""Measure from the stations: one SSH session a station, and a result for every check whatever happens to it.
+
+Beside the stations, the servers whose services are asked for measure the ways back: one session each, at the same time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,8 +33,9 @@ from inventory.access import Access
 from inventory.model import County
 from inventory.wording import counted
 from nornir_tasks.stations.agent import SENTINEL
-from nornir_tasks.stations.hops import HopBook, judge_path
-from nornir_tasks.stations.model import Check, Finding, Outcome, Result
+from nornir_tasks.stations.hops import HopBook, judge_path, judge_session
+from nornir_tasks.stations.model import Check, Finding, Missing, Outcome, Result, WayAspect
+from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, request_of, way_back_of, ways_by_server
 
 OnStation = Callable[[str, Sequence[Result]], None]
 """Told when a station is through: its id and its results. Called from one thread at a time."""
@@ -42,6 +47,8 @@ DEADLINE_S = 40.0
 _LEAST_DEADLINE_S = 5.0
 _PAUSE_S = 1.0
 _SKEW_WORTH_SAYING_S = 2.0
+_PACE_MS = 10.0
+"""Between two ways that are asked for at once: what a router says `time exceeded` to one asker without falling silent."""
 
 
 def measure(
@@ -102,16 +109,18 @@ def measure_until(
 
 
 class StationUnmeasuredError(Exception):
-    """A station gave no answer that could be read; `why` follows the message grammar. Ends as `unknown` results."""
+    """A vantage gave no answer that could be read; `why` follows the message grammar. Ends as `unknown` results."""
 
-    def __init__(self, aspect: str, why: str) -> None:
-        self.aspect, self.why = aspect, why
+    def __init__(self, aspect: str, why: str, missing: Missing) -> None:
+        self.aspect, self.why, self.missing = aspect, why, missing
         super().__init__(f"{aspect}: {why}")
 
 
-def no_address(station: str) -> StationUnmeasuredError:
-    """Return the error for a station that nobody said how to reach."""
-    return StationUnmeasuredError("ssh", f"address of {station} - expected one in the access file, found none")
+def no_address(vantage: str) -> StationUnmeasuredError:
+    """Return the error for a vantage that nobody said how to reach."""
+    return StationUnmeasuredError(
+        "ssh", f"address of {vantage} - expected one in the access file, found none", Missing.SKIPPED
+    )
 
 
 @dataclass
@@ -123,43 +132,50 @@ class _Measuring:
     hops: HopBook
     workers: int
     on_station: OnStation | None
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, checks: tuple[Check, ...], deadline_s: float) -> list[Result]:
-        """Measure all stations, several at a time."""
+        """Measure all stations and their servers' ways back, several at a time, servers first: they take longest."""
         by_station: dict[str, list[Check]] = defaultdict(list)
         for check in checks:
             by_station[check.station].append(check)
         if not by_station:
             return []
-        hosts = Hosts({name: Host(name=name, hostname=self.access.addresses.get(name)) for name in by_station})
+        by_server = ways_by_server(checks)
+        gathering = _Gathering(by_station, set(by_server), self)
+        hosts = Hosts(
+            {
+                f"{kind}:{name}": Host(name=f"{kind}:{name}", hostname=self.access.addresses.get(name))
+                for kind, names in (("server", by_server), ("station", by_station))
+                for name in names
+            }
+        )
         nornir = Nornir(
             inventory=Inventory(hosts=hosts, groups=Groups(), defaults=Defaults()),
-            runner=ThreadedRunner(num_workers=max(1, min(self.workers, len(by_station)))),
+            runner=ThreadedRunner(num_workers=max(1, min(self.workers, len(hosts)))),
             config=Config(logging=LoggingConfig(enabled=False)),
         )
-        found: dict[int, Result] = {}
 
-        def measure_station(task: Task) -> NornirResult:
-            own = by_station[task.host.name]
-            results = self.measure_one(task.host.name, own, deadline_s)
-            with self.lock:
-                found.update({id(check): result for check, result in zip(own, results, strict=True)})
-                if self.on_station is not None:
-                    self.on_station(task.host.name, results)
+        def measure_host(task: Task) -> NornirResult:
+            kind, _, name = task.host.name.partition(":")
+            if kind == "server":
+                gathering.take_sights(name, self.look_back(name, by_server[name], deadline_s))
+            else:
+                gathering.take_answer(name, self.ask_station(name, by_station[name], deadline_s))
             return NornirResult(host=task.host)
 
-        outcome = nornir.run(task=measure_station, on_failed=True)
-        for name, multi in outcome.items():
-            if multi.failed and multi[0].exception is not None and all(id(c) in found for c in by_station[name]):
-                raise multi[0].exception  # measured well: it is the caller's own callback that broke
+        outcome = nornir.run(task=measure_host, on_failed=True)
+        found = gathering.found
+        if all(id(c) in found for c in checks):
+            for multi in outcome.values():
+                if multi.failed and multi[0].exception is not None:
+                    raise multi[0].exception  # measured well: it is the caller's own callback that broke
         missing = [c for c in checks if id(c) not in found]
         late = unmeasured(missing, "agent", "a measurement - expected done, found none", at=time.time())
         found.update({id(check): result for check, result in zip(missing, late, strict=True)})
         return [found[id(check)] for check in checks]
 
-    def measure_one(self, station: str, checks: Sequence[Check], deadline_s: float) -> list[Result]:
-        """Measure one station; whatever goes wrong becomes its results."""
+    def ask_station(self, station: str, checks: Sequence[Check], deadline_s: float) -> _Answer:
+        """Ask one station; whatever goes wrong becomes its answer."""
         try:
             address = self.access.addresses.get(station)
             if address is None:
@@ -167,23 +183,117 @@ class _Measuring:
             request, nonce = build_request(checks, self.access, self.county, deadline_s)
             began = time.time()
             text = _talk(ssh_command(self.access, address), build_script(request), deadline_s)
-            return read_results(
-                checks, text, nonce=nonce, hops=self.hops, county=self.county, window=(began, time.time())
-            )
-        except StationUnmeasuredError as error:
-            return unmeasured(checks, error.aspect, error.why, at=time.time())
+            return _Answer(text=text, nonce=nonce, window=(began, time.time()))
         except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
-            return unmeasured(
+            return _Answer(error=_as_unmeasured(station, error))
+
+    def read(self, checks: Sequence[Check], answer: _Answer, sights: Sights) -> list[Result]:
+        """Read a station's answer, with what was seen of its ways back."""
+        try:
+            if answer.error is not None:
+                raise answer.error
+            return read_results(
                 checks,
-                "agent",
-                f"measuring {station} - expected done, found {type(error).__name__}: {error}",
-                at=time.time(),
+                answer.text,
+                nonce=answer.nonce,
+                hops=self.hops,
+                county=self.county,
+                window=answer.window,
+                sights=sights,
             )
+        except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
+            found = _as_unmeasured(checks[0].station, error)
+            return unmeasured(checks, found.aspect, found.why, at=time.time(), missing=found.missing)
+
+    def look_back(self, server: str, ways: Mapping[WayBack, list[str]], deadline_s: float) -> Sights:
+        """Measure a server's ways back; whatever goes wrong is why they were not seen."""
+        try:
+            address = self.access.addresses.get(server)
+            if address is None:
+                why = f"the vantage at the side of {server} - expected its address in the access file, found none"
+                raise StationUnmeasuredError("ssh", why, Missing.SKIPPED)
+            request, nonce = build_request((), self.access, self.county, deadline_s, ways=request_of(ways))
+            text = _talk(ssh_command(self.access, address), build_script(request), deadline_s)
+            rows = _find_answer(text, nonce).get("ways")
+            by_id = {row.get("id"): row for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
+            return Sights(rows={way: by_id[way.id] for way in ways if way.id in by_id})
+        except Exception as error:  # noqa: BLE001 - the one boundary per server: recorded, never lost
+            found = _as_unmeasured(server, error)
+            return Sights(silent={server: (f"{found.why} (asked of {server})", found.missing)})
 
 
-def unmeasured(checks: Iterable[Check], aspect: str, why: str, *, at: float) -> list[Result]:
+@dataclass(frozen=True)
+class _Answer:
+    """What one station said, or why it did not."""
+
+    text: str = ""
+    nonce: str = ""
+    window: tuple[float, float] = (0.0, 0.0)
+    error: StationUnmeasuredError | None = None
+
+
+class _Gathering:
+    """Puts answers and ways back together: a station is through when it and all its servers have spoken."""
+
+    def __init__(self, by_station: Mapping[str, list[Check]], servers: set[str], work: _Measuring) -> None:
+        self.by_station, self.work, self.lock = by_station, work, threading.Lock()
+        self.sights, self.answers = Sights(), dict[str, _Answer]()
+        self.awaited = {
+            name: {w.server for w in map(way_back_of, checks) if w is not None} & servers
+            for name, checks in by_station.items()
+        }
+        self.found: dict[int, Result] = {}
+
+    def take_answer(self, station: str, answer: _Answer) -> None:
+        with self.lock:
+            self.answers[station] = answer
+            self._finish(station)
+
+    def take_sights(self, server: str, sights: Sights) -> None:
+        with self.lock:
+            self.sights.merge(sights)
+            for station, servers in self.awaited.items():
+                servers.discard(server)
+                if station in self.answers:
+                    self._finish(station)
+
+    def _finish(self, station: str) -> None:
+        if self.awaited[station]:
+            return
+        own = self.by_station[station]
+        if id(own[0]) in self.found:
+            return
+        results = self.work.read(own, self.answers[station], self.sights)
+        self.found.update({id(check): result for check, result in zip(own, results, strict=True)})
+        if self.work.on_station is not None:
+            self.work.on_station(station, results)
+
+
+def measure_back(
+    checks: Iterable[Check], county: County, access: Access, *, hops: HopBook, deadline_s: float = DEADLINE_S
+) -> Sights:
+    """Measure only the ways back that checks ask for: for transports that ask the stations in their own way."""
+    work = _Measuring(county, access, hops, 1, None)
+    out = Sights()
+    by_server = ways_by_server(checks)
+    with ThreadPoolExecutor(max_workers=max(1, len(by_server))) as pool:
+        for sights in pool.map(lambda name: work.look_back(name, by_server[name], deadline_s), by_server):
+            out.merge(sights)
+    return out
+
+
+def _as_unmeasured(vantage: str, error: Exception) -> StationUnmeasuredError:
+    if isinstance(error, StationUnmeasuredError):
+        return error
+    words = f"measuring {vantage} - expected done, found {type(error).__name__}: {error}"
+    return StationUnmeasuredError("agent", words, Missing.NEVER_RUN)
+
+
+def unmeasured(
+    checks: Iterable[Check], aspect: str, why: str, *, at: float, missing: Missing = Missing.NEVER_RUN
+) -> list[Result]:
     """Return `unknown` for each check."""
-    finding = Finding(aspect=aspect, outcome=Outcome.UNKNOWN, detail=why)
+    finding = Finding(aspect=aspect, outcome=Outcome.UNKNOWN, detail=why, missing=missing)
     return [
         Result(check=c, outcome=Outcome.UNKNOWN, why=f"{aspect}: {why}", findings=(finding,), at=at) for c in checks
     ]
@@ -235,21 +345,42 @@ def agent_source() -> str:
     return Path(__file__).with_name("agent.py").read_text("utf-8")
 
 
-def build_request(checks: Sequence[Check], access: Access, county: County, deadline_s: float) -> tuple[str, str]:
-    """Return the packed request for a station's checks, and the nonce by which its answer is known."""
+def build_request(
+    checks: Sequence[Check],
+    access: Access,
+    county: County,
+    deadline_s: float,
+    *,
+    ways: Sequence[Mapping[str, Any]] = (),
+) -> tuple[str, str]:
+    """Return the packed request for a station's checks (or a server's ways back), and the nonce of its answer."""
     twice = [name for name, times in Counter(c.id for c in checks).items() if times > 1]
     if len({c.id for c in checks}) != len({c.model_dump_json() for c in checks}):
-        raise StationUnmeasuredError("agent", f"check ids - expected one for each check, found {twice[0]} for two")
+        words = f"check ids - expected one for each check, found {twice[0]} for two"
+        raise StationUnmeasuredError("agent", words, Missing.NEVER_RUN)
     nonce = secrets.token_hex(8)
-    timeout_s = county.policy.timers.probe_timeout_s
+    timeout_s, terms = county.policy.timers.probe_timeout_s, county.policy.probing
     request = {
-        "format": 1,
+        "format": 2,
         "nonce": nonce,
         "deadline_s": deadline_s,
         "timeout_s": timeout_s,
         "blocked_timeout_s": min(timeout_s, 1.5),
         "ca_file": access.ca_file,
-        "checks": [c.model_dump(mode="json", exclude={"station", "plane", "unit"}) for c in checks],
+        "pace_ms": _PACE_MS,
+        "echo": {
+            "count": terms.echo_count,
+            "interval_ms": terms.echo_interval_ms,
+            "max_loss": terms.max_loss,
+            "max_rtt_ms": terms.max_rtt_ms,
+            "mtu_bytes": terms.min_mtu_bytes,
+        },
+        "session": any(WayAspect.VANTAGE in c.way for c in checks),
+        "checks": [
+            c.model_dump(mode="json", exclude={"station", "plane", "unit", "server", "source", "floor_kbps"})
+            for c in checks
+        ],
+        "ways": list(ways),
     }
     return base64.b64encode(zlib.compress(json.dumps(request).encode())).decode(), nonce
 
@@ -276,18 +407,24 @@ def _talk(command: list[str], script: str, deadline_s: float) -> str:
             except subprocess.TimeoutExpired:
                 session.kill()
                 out, err = session.communicate()
-                raise StationUnmeasuredError(
-                    "ssh", f"the session - expected an answer in {limit_s:g} s, found none"
-                ) from None
+                words = f"the session - expected an answer in {limit_s:g} s, found none"
+                raise StationUnmeasuredError("ssh", words, Missing.TIMED_OUT) from None
             except BaseException:
                 session.kill()
                 raise
     except OSError as error:
-        raise StationUnmeasuredError("ssh", f"the OpenSSH client here - expected to start, found {error}") from error
+        words = f"the OpenSSH client here - expected to start, found {error}"
+        raise StationUnmeasuredError("ssh", words, Missing.NEVER_RUN) from error
     text, said = out.decode("utf-8", "replace"), err.decode("utf-8", "replace").strip()
     if session.returncode != 0 and SENTINEL not in text:
-        raise StationUnmeasuredError("ssh", explain_exit(session.returncode, said))
+        raise no_answer(session.returncode, said)
     return text
+
+
+def no_answer(code: int, said: str) -> StationUnmeasuredError:
+    """Return the error for a session that ended with an exit code, these words, and no answer."""
+    missing = Missing.UNREACHABLE if code == 255 else Missing.NEVER_RUN
+    return StationUnmeasuredError("ssh", explain_exit(code, said), missing)
 
 
 def explain_exit(code: int, said: str) -> str:
@@ -314,11 +451,19 @@ def explain_exit(code: int, said: str) -> str:
 
 
 def read_results(
-    checks: Sequence[Check], text: str, *, nonce: str, hops: HopBook, county: County, window: tuple[float, float]
+    checks: Sequence[Check],
+    text: str,
+    *,
+    nonce: str,
+    hops: HopBook,
+    county: County,
+    window: tuple[float, float],
+    sights: Sights | None = None,
 ) -> list[Result]:
     """Read an agent's output into a result for each check.
 
     `window` is when the session began and ended on the controller's clock: the station's clock is judged by it.
+    `sights` is what was seen of the ways back.
 
     Raises:
         StationUnmeasuredError: there is no answer to this request in the text.
@@ -326,12 +471,14 @@ def read_results(
     answer = _find_answer(text, nonce)
     told = answer.get("checks")
     if not isinstance(told, list):
-        raise StationUnmeasuredError("agent", "its answer - expected a list of checks, found none")
+        words = "its answer - expected a list of checks, found none"
+        raise StationUnmeasuredError("agent", words, Missing.UNPARSABLE)
     by_id = {row.get("id"): row for row in told if isinstance(row, dict)}
     skew_s = _clock_skew(answer, window)
     shared: dict[str, Any] = {"clock_skew_s": skew_s, "host": answer.get("host"), "session": nonce}
     if skew_s is not None and abs(skew_s) > _SKEW_WORTH_SAYING_S:
         shared["clock"] = f"the station's clock is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}"
+    reader = _Reader(shared, answer, sights or Sights(), hops, county)
     out = []
     for check in checks:
         row = by_id.get(check.id)
@@ -339,10 +486,10 @@ def read_results(
             out += unmeasured([check], "agent", "its answer - expected this check, found it missing", at=window[1])
             continue
         try:
-            out.append(_read_one(check, row, shared, hops, county))
+            out.append(reader.read(check, row))
         except (ValidationError, TypeError, ValueError, KeyError, AttributeError) as error:
             words = f"its answer for this check - expected readable, found {type(error).__name__}"
-            out += unmeasured([check], "agent", words, at=window[1])
+            out += unmeasured([check], "agent", words, at=window[1], missing=Missing.UNPARSABLE)
     return out
 
 
@@ -352,13 +499,12 @@ def _find_answer(text: str, nonce: str) -> dict[str, Any]:
             try:
                 answer = json.loads(line.split(" ", 2)[2])
             except ValueError as error:
-                raise StationUnmeasuredError(
-                    "agent", f"its answer - expected JSON, found it cut short ({counted(len(line), 'byte')})"
-                ) from error
+                words = f"its answer - expected JSON, found it cut short ({counted(len(line), 'byte')})"
+                raise StationUnmeasuredError("agent", words, Missing.UNPARSABLE) from error
             if isinstance(answer, dict):
                 return answer
     found = repr(text.strip()[:80]) if text.strip() else "nothing"
-    raise StationUnmeasuredError("agent", f"its answer - expected JSON, found {found}")
+    raise StationUnmeasuredError("agent", f"its answer - expected JSON, found {found}", Missing.UNPARSABLE)
 
 
 def _clock_skew(answer: Mapping[str, Any], window: tuple[float, float]) -> float | None:
@@ -372,34 +518,78 @@ def _clock_skew(answer: Mapping[str, Any], window: tuple[float, float]) -> float
     return round((least + most) / 2, 2)
 
 
-def _read_one(check: Check, row: Mapping[str, Any], shared: Mapping[str, Any], hops: HopBook, county: County) -> Result:
-    findings = [Finding.model_validate(f) for f in row["findings"]]
-    names: tuple[str, ...] = ()
-    trace = row.get("trace") or {}
-    if check.expect == "reach" and check.trace:
-        verdict = judge_path(check, trace, hops, county)
-        findings.append(verdict.finding)
-        names = verdict.hops
-    raw = {**row.get("raw", {}), **{k: v for k, v in shared.items() if v is not None}}
-    if trace.get("hops"):
-        raw["hops"] = trace["hops"]
+@dataclass(frozen=True)
+class _Reader:
+    """What the checks of one answer share."""
+
+    shared: Mapping[str, Any]
+    answer: Mapping[str, Any]
+    sights: Sights
+    hops: HopBook
+    county: County
+
+    def read(self, check: Check, row: Mapping[str, Any]) -> Result:
+        """Return a check's result: what the station found, what the plan says of it, and the way back."""
+        findings = [Finding.model_validate(f) for f in row["findings"]]
+        names: tuple[str, ...] = ()
+        trace = row.get("trace") or {}
+        if check.expect == "reach" and check.trace:
+            verdict = judge_path(check, trace, self.hops, self.county)
+            findings.append(verdict.finding)
+            names = verdict.hops
+        if WayAspect.VANTAGE in check.way:
+            findings.append(judge_session(check.station, self.answer.get("session") or {}, self.hops, self.county))
+        raw = {**row.get("raw", {}), **{k: v for k, v in self.shared.items() if v is not None}}
+        back = judge_way_back(
+            check, str(raw.get("source") or trace.get("source") or ""), self.sights, self.hops, self.county
+        )
+        findings += back.findings
+        raw |= back.raw
+        if trace.get("hops"):
+            raw["hops"] = trace["hops"]
+        result = Result(
+            check=check,
+            outcome=Outcome.UNKNOWN,
+            why="",
+            findings=tuple(findings),
+            hops=names,
+            return_hops=back.hops,
+            at=float(row["at"]),
+            ms=round(sum(f.ms or 0.0 for f in findings), 1),
+            raw=raw,
+        )
+        return conclude(result)
+
+
+def conclude(result: Result) -> Result:
+    """Return a result with its outcome: failed when anything failed, passed when all that was asked has passed.
+
+    What the check asks and nobody spoke of is added as unknown; but what cannot be, once something before it failed
+    (no page without a connection), is left out. The first that did not pass says why.
+    """
+    findings = list(result.findings)
+    if all(f.outcome is not Outcome.FAILED for f in findings):
+        silent = [a for a in result.check.asks if a not in {f.aspect for f in findings}]
+        findings += [_never_measured(aspect) for aspect in silent]
     outcome, why = _conclude(findings)
-    return Result(
-        check=check,
-        outcome=outcome,
-        why=why,
-        findings=tuple(findings),
-        hops=names,
-        at=float(row["at"]),
-        ms=round(sum(f.ms or 0.0 for f in findings), 1),
-        raw=raw,
-    )
+    return result.model_copy(update={"findings": tuple(findings), "outcome": outcome, "why": why})
+
+
+def _never_measured(aspect: str) -> Finding:
+    words = "its measurement - expected done, found none"
+    return Finding(aspect=aspect, outcome=Outcome.UNKNOWN, detail=words, missing=Missing.NEVER_RUN)
+
+
+_CAUSES = ("tcp", "mtu", "mtu-back", "tls", "http", "marker", "path", "return", "icmp", "throughput")
+"""Of several aspects that did not pass, the one named first explains those after it."""
 
 
 def _conclude(findings: Sequence[Finding]) -> tuple[Outcome, str]:
-    """Failed when anything failed, unknown when anything is unknown or nothing was seen; the first such says why."""
+    """Failed when anything failed, unknown when anything is unknown or nothing was seen; the first cause says why."""
+    order = {aspect: place for place, aspect in enumerate(_CAUSES)}
+    by_cause = sorted(findings, key=lambda f: order.get(f.aspect, -1))
     for outcome in (Outcome.FAILED, Outcome.UNKNOWN):
-        for found in findings:
+        for found in by_cause:
             if found.outcome is outcome:
                 return outcome, f"{found.aspect}: {found.detail}"
     if not findings:

@@ -9,12 +9,13 @@ over a line's /30 to the hub, every extranet path over links of the extranet.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any, Literal
 
 from addressing.model import AddressPlan
 from inventory.model import EXTRANET, County, Model, PlaneKind
 from inventory.topology import End, Lan, Link, Topology
-from nornir_tasks.stations.model import Check, Finding, Outcome
+from nornir_tasks.stations.model import Check, Finding, Missing, Outcome
 
 
 class Hop(Model):
@@ -33,6 +34,10 @@ class HopBook(Model):
     def find(self, plane: str, address: str) -> Hop | None:
         """Return who has this address in a plane, None when nobody known has."""
         return self.planes.get(plane, {}).get(address)
+
+    def anywhere(self, address: str) -> list[Hop]:
+        """Return who has an address in whatever plane."""
+        return [book[address] for book in self.planes.values() if address in book]
 
     def elsewhere(self, address: str) -> tuple[str, Hop] | None:
         """Return (plane, hop) of the first plane that knows an address."""
@@ -113,18 +118,64 @@ def judge_path(check: Check, trace: Mapping[str, Any], book: HopBook, county: Co
 
     `trace` is what the agent sent: `hops` (addresses, None for silence), `reached`, `turned_away`, `problem`.
     """
-    path = _Path(check, trace, book, (check.plane, county.service_by_id[check.service].plane))
+    return _judge(check, trace, book, county, aspect="path", end=check.address)
+
+
+def judge_return(check: Check, trace: Mapping[str, Any], book: HopBook, county: County) -> PathVerdict:
+    """Judge the path back, as it was measured at the service's side, just as the path there."""
+    return _judge(check, trace, book, county, aspect="return", end=check.source)
+
+
+def _judge(
+    check: Check, trace: Mapping[str, Any], book: HopBook, county: County, *, aspect: str, end: str
+) -> PathVerdict:
+    path = _Path(trace, book, (check.plane, county.service_by_id[check.service].plane), end)
     outcome, detail = path.judge_hops() or path.judge_end()
+    missing = (Missing.TIMED_OUT if trace else Missing.NEVER_RUN) if outcome is Outcome.UNKNOWN else None
     return PathVerdict(
-        finding=Finding(aspect="path", outcome=outcome, detail=detail, ms=trace.get("ms")), hops=path.names
+        finding=Finding(aspect=aspect, outcome=outcome, detail=detail, ms=trace.get("ms"), missing=missing),
+        hops=path.names,
     )
+
+
+def judge_session(station: str, session: Mapping[str, Any], book: HopBook, county: County) -> Finding:
+    """Judge whether the session that measures is itself carried by a legacy network: then it proves nothing without it.
+
+    `session` is what the agent sent: `peer` and `local` address, `interface`, and the `trace` to the peer. A session to
+    a department's own address must be seen to run over the extranet; one to any other must not meet a legacy router.
+    """
+    local, interface = str(session.get("local") or ""), str(session.get("interface") or "")
+    what = f"the session to {station}"
+
+    def found(outcome: Outcome, detail: str) -> Finding:
+        missing = Missing.NEVER_RUN if outcome is Outcome.UNKNOWN else None
+        return Finding(aspect="vantage", outcome=outcome, detail=detail, missing=missing)
+
+    if not local or session.get("problem"):
+        why = session.get("problem") or "nothing said about it"
+        return found(Outcome.UNKNOWN, f"{what} - expected its addresses known, found {why}")
+    trace = session.get("trace") or {}
+    met = [hop for address in trace.get("hops") or () if address for hop in book.anywhere(address)]
+    where = f"{local} on {interface}" if interface else local
+    for hop in met:
+        if hop.kind == "legacy":
+            return found(
+                Outcome.FAILED, f"{what} ({where}) - expected apart from legacy networks, found {hop.name} carries it"
+            )
+    address = ip_address(local)
+    owner = next((n.name for n in county.networks if any(address in p for p in n.prefixes)), None)
+    if owner is not None and not any(hop.kind == "extranet" for hop in met):
+        return found(
+            Outcome.FAILED, f"{what} ({where}) - expected apart from legacy networks, found an address of {owner}"
+        )
+    return found(Outcome.PASSED, f"{what} ({where}) is carried by no legacy network")
 
 
 class _Path:
     """One measured path, its hops looked up in the planes it may use."""
 
-    def __init__(self, check: Check, trace: Mapping[str, Any], book: HopBook, planes: tuple[str, str]) -> None:
-        self.check, self.trace, self.book, self.planes = check, trace, book, planes
+    def __init__(self, trace: Mapping[str, Any], book: HopBook, planes: tuple[str, str], end: str) -> None:
+        self.trace, self.book, self.planes, self.end = trace, book, planes, end
         self.addresses: list[str | None] = list(trace.get("hops") or ())
         self.hops = [self.find(address) if address else None for address in self.addresses]
         self.on_extranet = any(hop is not None and hop.kind == "extranet" for hop in self.hops)
@@ -148,7 +199,7 @@ class _Path:
             if address is None:
                 continue
             if hop is None:
-                wanted = f"a router of the extranet in {self.check.plane}"
+                wanted = f"a router of the extranet in {self.planes[0]}"
                 return Outcome.FAILED, f"hop {number} - expected {wanted}, found {self._say_stranger(address)}"
             if hop.kind == "legacy":
                 found = f"{self.names[number - 1]} ({address})"
@@ -157,7 +208,7 @@ class _Path:
 
     def judge_end(self) -> tuple[Outcome, str]:
         """Say whether the whole way was seen, once nobody on it is wrong."""
-        way = f"the way to {self.check.address}"
+        way = f"the way to {self.end}"
         if not self.trace:
             return Outcome.UNKNOWN, f"{way} - expected measured, found no measurement"
         if self.trace.get("turned_away"):

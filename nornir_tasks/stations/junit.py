@@ -107,6 +107,7 @@ def _case(result: Result, proof: Mapping[str, str]) -> ET.Element:
         "unit": check.unit or "",
         "at": _moment(result.at),
         "path": " → ".join(result.hops),
+        "return": " → ".join(result.return_hops),
         **proof,
     }
     for key, value in facts.items():
@@ -114,7 +115,7 @@ def _case(result: Result, proof: Mapping[str, str]) -> ET.Element:
             ET.SubElement(properties, "property", name=key, value=_clean(value))
     if result.outcome is not Outcome.PASSED:
         kind = "failure" if result.outcome is Outcome.FAILED else "error"
-        said = ET.SubElement(case, kind, message=_clean(result.why), type=result.outcome.value)
+        said = ET.SubElement(case, kind, message=_clean(result.why), type=(result.missing or result.outcome).value)
         said.text = _clean("\n".join(f"{f.outcome.value:8}{f.aspect}: {f.detail}" for f in result.findings))
     return case
 

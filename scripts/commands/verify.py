@@ -75,8 +75,11 @@ def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
         if len(bad) > limit:
             out.print(f"    ... and {len(bad) - limit} more")
     counts = Counter(r.outcome.value for r in report.results)
+    named = ", ".join(f"{number} {name}" for name, number in report.missing.items() if number)
+    missing = f" ({named})" if named else ""
     out.print(
         f"{report.target}: {counted(len(report.results), 'check')} from {counted(len(report.by_station()), 'station')} "
         f"in {report.seconds:.1f} s: "
-        f"{counts['passed']} passed, {counts['failed']} failed, {counts['unknown']} not measured; evidence {report.digest[:16]}"
+        f"{counts['passed']} passed, {counts['failed']} failed, {counts['unknown']} not measured{missing}; "
+        f"evidence {report.digest[:16]}"
     )
