@@ -62,7 +62,7 @@ MSG_ERRQUEUE = 0x2000
 ORIGIN_LOCAL = 1
 X509_IGNORE_TIME = 0x200000
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG, PMTUDISC_PROBE = 10, 23, 62, 3
-SO_TIMESTAMPNS = 35
+SO_TIMESTAMPNS, IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE = 35, 25, 77
 
 NETWORK_ERRORS = {
     errno.ECONNREFUSED: "refused",
@@ -85,14 +85,22 @@ FindingData = dict[str, Any]
 Key = tuple[Any, ...]
 
 
+class TurnedAwayError(OSError):
+    """Somebody on the way said that there is no getting through: so the leg works."""
+
+
 class Probe:
-    """What one piece of work found: findings and a little raw data; `silence` is how a blocked try was turned away."""
+    """What one piece of work found: findings and a little raw data.
+
+    `silence` is how a blocked try was turned away, `heard` whether somebody on the way said so.
+    """
 
     def __init__(self) -> None:
         self.findings: list[FindingData] = []
         self.raw: dict[str, Any] = {}
         self.connected = False
         self.silence = ""
+        self.heard = False
 
     def note(self, aspect: str, outcome: str, detail: str, since: float | None = None) -> None:
         """Add a finding; `since` is when its work began."""
@@ -406,6 +414,7 @@ def connect_impatiently(check: dict[str, Any], timeout: float) -> socket.socket:
         poller = select.poll()
         poller.register(sock, select.POLLOUT)
         ends, wait_ms = time.monotonic() + timeout, 5
+        sent = code == errno.EINPROGRESS  # what comes now comes from the wire, but for a neighbour who is not there
         while code in (0, errno.EINPROGRESS):
             left_ms = int((ends - time.monotonic()) * 1000)
             if left_ms <= 0:
@@ -416,6 +425,8 @@ def connect_impatiently(check: dict[str, Any], timeout: float) -> socket.socket:
                 sock.settimeout(timeout)
                 return sock
             wait_ms *= 3
+        if sent and code in (errno.ENETUNREACH, errno.ECONNREFUSED, errno.EACCES):
+            raise TurnedAwayError(code, os.strerror(code))
         raise OSError(code, os.strerror(code))
     except BaseException:
         sock.close()
@@ -600,6 +611,7 @@ def probe_blocked(check: dict[str, Any], timeout: float, trust: Trust) -> Probe:
     try:
         sock = connect_impatiently(check, timeout)
     except OSError as error:
+        probe.heard = isinstance(error, TurnedAwayError)
         note_blocked(probe, "tcp", where, explain(error, check["interface"], family_of(check), timeout), started)
         return probe
     probe.connected = True
@@ -646,6 +658,8 @@ class Trace:
         self.echo, self.raw, self.ident = echo, False, int.from_bytes(os.urandom(2), "big")
         self.leg, self.family, self.address, self.single, self.bound = leg, family, address, single, source
         self.hops: dict[int, str] = {}
+        self.ends: frozenset[str] = frozenset()
+        """Addresses of the last router before the end: where one of them answered, the end need not."""
         self.reached: int | None = None
         self.turned_away: tuple[int, str] | None = None
         self.problem = ""
@@ -690,7 +704,15 @@ class Trace:
     def last(self) -> int:
         """The last hop limit that still matters."""
         known = [n for n in (self.reached, self.turned_away[0] if self.turned_away else None) if n is not None]
+        known += [n for n, address in self.hops.items() if address in self.ends]
         return min(known) if known else self.limit
+
+    @property
+    def whole(self) -> bool:
+        """Whether the end of the way is known."""
+        return (
+            self.reached is not None or self.turned_away is not None or any(a in self.ends for a in self.hops.values())
+        )
 
     @property
     def missing(self) -> list[int]:
@@ -709,7 +731,7 @@ class Trace:
         """Nothing more to learn."""
         if self.problem:
             return True
-        return not self.missing and (self.reached is not None or self.turned_away is not None)
+        return not self.missing and self.whole
 
     def send(self) -> None:
         """Ask every hop that has not answered."""
@@ -806,10 +828,11 @@ class Trace:
     @property
     def data(self) -> dict[str, Any]:
         """What goes home."""
-        end = self.last if self.reached or self.turned_away else max(self.hops, default=0)
+        end = self.last if self.whole else max(self.hops, default=0)
+        at_end = (self.reached, self.turned_away[0] if self.turned_away else None)
         return {
             "address": self.address,
-            "hops": [self.hops.get(n) for n in range(1, end if self.reached or self.turned_away else end + 1)],
+            "hops": [self.hops.get(n) for n in range(1, end if end in at_end else end + 1)],
             "reached": self.reached is not None,
             "turned_away": self.turned_away[1] if self.turned_away and not self.reached else None,
             "problem": self.problem,
@@ -923,6 +946,8 @@ class Echo:
         self.told: dict[int, tuple[int, str]] = {}  # bytes -> (the largest that goes on, who said so)
         self.leg_limit = 0
         self.largest = 0
+        self.tells_pieces = False
+        self.pieces: dict[int, int] = {}  # sequence number -> bytes of the largest fragment that the answer came in
         self.one_way = False
         self.done = False
         self.started = self.ended = time.monotonic()
@@ -937,10 +962,20 @@ class Echo:
             if v6:
                 self.sock.setsockopt(level, IPV6_DONTFRAG, 1)
             self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            self.tells_pieces = self._ask_for_pieces(level, IPV6_RECVFRAGSIZE if v6 else IP_RECVFRAGSIZE)
         except PermissionError:
             self.problem = NO_ECHO
         except OSError as error:
             self.problem = explain(error, self.leg, self.family, 0)[1]
+
+    def _ask_for_pieces(self, level: int, option: int) -> bool:
+        """Have the kernel tell when an answer came in fragments; kernels before 4.13 cannot."""
+        try:
+            if self.sock is not None:
+                self.sock.setsockopt(level, option, 1)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the socket."""
@@ -973,19 +1008,21 @@ class Echo:
 
     def _find_size(self, wanted: int) -> Iterator[Wait]:
         """Try the wanted size; when it does not get there and back, find the largest that does."""
-        tries = []
+        tries: list[int] = []
+        if not self.wants_burst:
+            self._send(84 if self.family == socket.AF_INET else 104)  # to know silence from a size that vanishes
         for _ in range(BIG_TRIES):
             tries.append(self._send(wanted))
             yield time.monotonic() + BIG_WAIT_S, lambda: self._answered(tries) or wanted in self.told
             if self._answered(tries):
                 self.largest = wanted
                 return
-            if self.leg_limit or wanted in self.told:
+            if self.leg_limit or wanted in self.told or (len(tries) > 1 and not self.rtts_ms):
                 break
         yield time.monotonic() + BIG_WAIT_S, lambda: self._answered(tries) or wanted in self.told
         if self._answered(tries):
             self.largest = wanted
-        elif not self.leg_limit:
+        elif not self.leg_limit and self.rtts_ms:
             yield from self._find_largest(wanted)
             if self.largest and wanted not in self.told:
                 yield from self._try_one_way(wanted)
@@ -1076,17 +1113,21 @@ class Echo:
             self._take(data, control)
 
     def _take(self, data: bytes, control: list[tuple[int, int, bytes]]) -> None:
-        now = time.time_ns()
+        now, piece = time.time_ns(), 0
         for level, kind, value in control:
             if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(value) >= 16:
                 seconds, nanoseconds = struct.unpack_from("qq", value)
                 now = seconds * 1_000_000_000 + nanoseconds
+            elif (level, kind) in ((0, IP_RECVFRAGSIZE), (41, IPV6_RECVFRAGSIZE)) and len(value) >= 4:
+                piece = struct.unpack_from("i", value)[0]
         found = read_echo(data, self.family, self.ident, raw=self.raw)
         if found is None:
             return
         number, size = found
         if number not in self.rtts_ms and self.out.get(number, (0, 0))[0] == size + HEADER_BYTES[self.family] - 8:
             self.rtts_ms[number] = max(0.0, (now - self.out[number][1]) / 1e6)
+            if piece:
+                self.pieces[number] = piece
 
     def _read_errors(self) -> int:
         """Take everything from the error queue; return how much there was."""
@@ -1173,6 +1214,21 @@ class Echo:
             return finding(aspect, UNKNOWN, f"{expected}, found {self.problem}")
         words = f"{self.address} - expected an answer to packets of some size, found none"
         return finding(aspect, UNKNOWN, words, ms, TIMED_OUT)
+
+    def judge_answers(self) -> FindingData:
+        """Judge the way back by the answers to packets of the wanted size: they are as large."""
+        wanted = int(self.terms["mtu_bytes"])
+        expected = f"answers of {wanted} bytes from {self.address} - expected in one piece"
+        whole = [n for n, (size, _) in self.out.items() if size == wanted and n in self.rtts_ms]
+        if any(n not in self.pieces for n in whole) and self.tells_pieces:
+            return finding("mtu-back", PASSED, f"{wanted} bytes come from {self.address} in one piece")
+        if whole and self.tells_pieces:
+            most = max(self.pieces[n] for n in whole)
+            return finding("mtu-back", FAILED, f"{expected}, found in fragments of {most}")
+        if self.one_way and self.largest:
+            words = f"{expected}, found a black hole: they vanish without a word; the largest that came {self.largest}"
+            return finding("mtu-back", FAILED, words)
+        return finding("mtu-back", UNKNOWN, f"{expected}, found none", missing=TIMED_OUT)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -1319,13 +1375,14 @@ class Run:
             socket.inet_pton(family, one)
         str(way["id"])
         if "return" in way["way"]:
-            self.traces["back", way["id"]] = Trace("", family, address, source=source, echo=True)
+            self.traces["back", way["id"]] = trace = Trace("", family, address, source=source, echo=True)
+            trace.ends = frozenset(map(str, way.get("ends", ())))
         if "mtu-back" in way["way"]:
             self.echoes["back", way["id"]] = echo = Echo("", family, address, source, self.request["echo"])
             echo.wants_size = True
 
     def _plan_echo(self, check: dict[str, Any]) -> None:
-        wanted = {"icmp", "mtu"} & set(check.get("way", ()))
+        wanted = {"icmp", "mtu", "mtu-back"} & set(check.get("way", ()))
         if wanted:
             key = self._echo_key(check)
             if key not in self.echoes:
@@ -1333,7 +1390,7 @@ class Run:
                     check["interface"], family_of(check), check["address"], "", self.request["echo"]
                 )
             self.echoes[key].wants_burst |= "icmp" in wanted
-            self.echoes[key].wants_size |= "mtu" in wanted
+            self.echoes[key].wants_size |= bool({"mtu", "mtu-back"} & wanted)
 
     @staticmethod
     def _echo_key(check: dict[str, Any]) -> Key:
@@ -1495,9 +1552,13 @@ class Run:
         """Legs (with family) that brought something back in this run, and what."""
         alive: dict[tuple[str, str], str] = {}
         for number, check in enumerate(self.checks):
-            if number in self.refused or check["expect"] != "reach":
+            if number in self.refused:
                 continue
             found = self.done.get(service_key(check))
+            if check["expect"] != "reach":
+                if found is not None and found.heard:
+                    alive.setdefault((check["interface"], check["family"]), f"a router answers: {found.silence}")
+                continue
             if found is not None and found.connected:
                 alive[check["interface"], check["family"]] = f"{check['address']} answers"
             said = self.done.get(dns_key(check)) if dns_key(check) else None
@@ -1538,6 +1599,7 @@ class Run:
             raw.update(echo.data)
             findings += [echo.judge_burst()] if "icmp" in wanted else []
             findings += [echo.judge_size("mtu")] if "mtu" in wanted else []
+            findings += [echo.judge_answers()] if "mtu-back" in wanted else []
         return self._one(check, findings, raw, self._trace_data(check), ends)
 
     def _dns_finding(self, check: dict[str, Any], key: Key, raw: dict[str, Any]) -> FindingData:

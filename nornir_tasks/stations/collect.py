@@ -212,7 +212,9 @@ class _Measuring:
             if address is None:
                 why = f"the vantage at the side of {server} - expected its address in the access file, found none"
                 raise StationUnmeasuredError("ssh", why, Missing.SKIPPED)
-            request, nonce = build_request((), self.access, self.county, deadline_s, ways=request_of(ways))
+            request, nonce = build_request(
+                (), self.access, self.county, deadline_s, ways=request_of(ways, self.hops, self.county)
+            )
             text = _talk(ssh_command(self.access, address), build_script(request), deadline_s)
             rows = _find_answer(text, nonce).get("ways")
             by_id = {row.get("id"): row for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
@@ -543,7 +545,7 @@ class _Reader:
         back = judge_way_back(
             check, str(raw.get("source") or trace.get("source") or ""), self.sights, self.hops, self.county
         )
-        findings += back.findings
+        findings = merge_mtu_back(findings, back.findings)
         raw |= back.raw
         if trace.get("hops"):
             raw["hops"] = trace["hops"]
@@ -559,6 +561,14 @@ class _Reader:
             raw=raw,
         )
         return conclude(result)
+
+
+def merge_mtu_back(here: list[Finding], there: Sequence[Finding]) -> list[Finding]:
+    """Put findings from both sides together; of packets on their way back, either side may be the one that could tell."""
+    ranks = {Outcome.PASSED: 0, Outcome.FAILED: 1, Outcome.UNKNOWN: 2}
+    both = sorted((f for f in (*here, *there) if f.aspect == "mtu-back"), key=lambda f: ranks[f.outcome])
+    rest = [f for f in (*here, *there) if f.aspect != "mtu-back"]
+    return [*rest, *both[:1]]
 
 
 def conclude(result: Result) -> Result:

@@ -8,7 +8,7 @@ over a line's /30 to the hub, every extranet path over links of the extranet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, Literal
 
@@ -34,6 +34,11 @@ class HopBook(Model):
     def find(self, plane: str, address: str) -> Hop | None:
         """Return who has this address in a plane, None when nobody known has."""
         return self.planes.get(plane, {}).get(address)
+
+    def addresses_of(self, device: str, plane: str) -> list[str]:
+        """Return a router's addresses in a plane, those excepted that a legacy router may hold."""
+        book = self.planes.get(plane, {})
+        return [a for a, hop in book.items() if hop.kind == "extranet" and hop.name.startswith(f"{device}:")]
 
     def anywhere(self, address: str) -> list[Hop]:
         """Return who has an address in whatever plane."""
@@ -121,8 +126,16 @@ def judge_path(check: Check, trace: Mapping[str, Any], book: HopBook, county: Co
     return _judge(check, trace, book, county, aspect="path", end=check.address)
 
 
-def judge_return(check: Check, trace: Mapping[str, Any], book: HopBook, county: County) -> PathVerdict:
-    """Judge the path back, as it was measured at the service's side, just as the path there."""
+def judge_return(
+    check: Check, trace: Mapping[str, Any], book: HopBook, county: County, last_router: Collection[str]
+) -> PathVerdict:
+    """Judge the path back, as it was measured at the service's side, just as the path there.
+
+    It is whole as well when the last to answer was the router before the station, at one of these addresses.
+    """
+    hops = trace.get("hops") or (None,)
+    if hops[-1] in last_router and not trace.get("problem") and not trace.get("turned_away"):
+        trace = {**trace, "reached": True}
     return _judge(check, trace, book, county, aspect="return", end=check.source)
 
 

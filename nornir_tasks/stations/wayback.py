@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from inventory.model import County
+from inventory.topology import site_router
 from nornir_tasks.stations.hops import HopBook, judge_return
 from nornir_tasks.stations.model import FROM_THE_SERVER, Check, Finding, Missing, Outcome, WayAspect
 
@@ -21,11 +22,13 @@ class WayBack(NamedTuple):
     server: str
     source: str
     address: str
+    station: str
+    plane: str
 
     @property
     def id(self) -> str:
         """How an answer names it."""
-        return f"{self.source}>{self.address}"
+        return f"{self.source}>{self.address}@{self.station}/{self.plane}"
 
 
 @dataclass
@@ -45,7 +48,7 @@ def way_back_of(check: Check) -> WayBack | None:
     """Return the way back that a check asks for."""
     if check.expect != "reach" or not FROM_THE_SERVER & set(check.way):
         return None
-    return WayBack(check.server, check.address, check.source)
+    return WayBack(check.server, check.address, check.source, check.station, check.plane)
 
 
 def ways_by_server(checks: Iterable[Check]) -> dict[str, dict[WayBack, list[str]]]:
@@ -59,8 +62,12 @@ def ways_by_server(checks: Iterable[Check]) -> dict[str, dict[WayBack, list[str]
     return {server: {way: sorted(aspects) for way, aspects in ways.items()} for server, ways in out.items()}
 
 
-def request_of(ways: Mapping[WayBack, list[str]]) -> list[dict[str, Any]]:
-    """Return the ways as the agent is asked for them."""
+def request_of(ways: Mapping[WayBack, list[str]], book: HopBook, county: County) -> list[dict[str, Any]]:
+    """Return the ways as the agent is asked for them.
+
+    `ends` holds the addresses of the last router before the station: a way is seen when one of them has answered. The
+    station itself need not answer, and many with several legs cannot from the leg that was asked.
+    """
     return [
         {
             "id": way.id,
@@ -68,9 +75,16 @@ def request_of(ways: Mapping[WayBack, list[str]]) -> list[dict[str, Any]]:
             "address": way.address,
             "source": way.source,
             "way": aspects,
+            "ends": last_router(way.station, way.plane, book, county),
         }
         for way, aspects in ways.items()
     ]
+
+
+def last_router(station: str, plane: str, book: HopBook, county: County) -> list[str]:
+    """Return the addresses with which the extranet's router at a station's site may answer in a plane."""
+    router = site_router(county, county.station_by_id[station].site).id
+    return book.addresses_of(router, plane)
 
 
 class BackVerdict(NamedTuple):
@@ -100,7 +114,7 @@ def judge_way_back(check: Check, spoke_from: str, sights: Sights, book: HopBook,
     raw: dict[str, Any] = {}
     if WayAspect.RETURN in wanted:
         trace = row.get("trace") or {}
-        verdict = judge_return(check, trace, book, county)
+        verdict = judge_return(check, trace, book, county, last_router(check.station, check.plane, book, county))
         findings.append(verdict.finding)
         hops = verdict.hops
         raw["hops_back"] = trace.get("hops")
