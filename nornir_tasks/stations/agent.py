@@ -1259,8 +1259,11 @@ class Echoes:
         def go_on(number: int) -> None:
             echo, work = by_number[number]
             try:
-                waits[number] = next(work)
-                heapq.heappush(heap, (waits[number][0], number))
+                wait = next(work)
+                while wait[1]():  # what it would wait for is there already
+                    wait = next(work)
+                waits[number] = wait
+                heapq.heappush(heap, (wait[0], number))
             except StopIteration:
                 waits.pop(number, None)
                 poller.unregister(number)
