@@ -34,6 +34,7 @@ from lab.nodes import NODE_UMASK, Newborn, await_birth, bear, write_node_files
 from lab.state import (
     LAB_FOLDER,
     Cable,
+    CableEnd,
     LabState,
     NodeState,
     Timing,
@@ -432,7 +433,14 @@ def _sshd_config(node: Node) -> str:
 def _cables(layout: Layout, county: County) -> tuple[Cable, ...]:
     """Lines that can be cut, with the end that is switched: a village's old line is switched on the LAN's side."""
     cables = [
-        Cable(link=w.link, circuit=w.circuit, node=w.a.node, plane=w.a.plane, interface=w.a.interface)
+        Cable(
+            link=w.link,
+            circuit=w.circuit,
+            node=w.a.node,
+            plane=w.a.plane,
+            interface=w.a.interface,
+            far=CableEnd(node=w.b.node, plane=w.b.plane, interface=w.b.interface),
+        )
         for w in layout.wires
         if w.link
     ]

@@ -1,4 +1,7 @@
-"""Faults on demand: lines cut, routers stopped, packets of one kind dropped, SSH sessions killed.
+"""Faults on demand: lines cut, narrowed or slowed, routers stopped, packets of one kind dropped, SSH sessions killed.
+
+And what ordinary mistakes leave behind: a route over the old line, a leak between VRFs, a wrong back end, a wrong
+certificate, an old address in the name server.
 
 Faults in force stand in `faults.json` in the lab's runtime folder, so that `status` shows them and `restore` undoes
 exactly what was done.
@@ -8,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import re
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +30,7 @@ from lab import kernel
 from lab.errors import LabBootError, LabError
 from lab.layout import MANAGEMENT
 from lab.nodes import NETNS_DIR, START, exec_in, namespace_path
-from lab.state import Cable, LabState, NodeState, replace_file, runtime_dir
+from lab.state import Cable, CableEnd, LabState, NodeState, replace_file, runtime_dir
 
 _TABLE = "inet extranet_fault"
 _EARLY = -300
@@ -37,6 +43,7 @@ class Answer(socketserver.BaseRequestHandler):
 socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer((sys.argv[1], int(sys.argv[2])), Answer).serve_forever()
 """
+_MTU_BYTES = 1500
 _POWER_OFF = f"""\
 kill -9 -1
 for f in /run/* /run/.[!.]*; do
@@ -57,6 +64,7 @@ class What(StrEnum):
     ICMP = "icmp"
     TCP = "tcp"
     UDP = "udp"
+    IPV6 = "ipv6"
     TOO_BIG = "icmp-too-big"
 
 
@@ -67,6 +75,7 @@ _MATCHES = {
     ),
     What.TCP: ("meta l4proto tcp",),
     What.UDP: ("meta l4proto udp",),
+    What.IPV6: ("meta nfproto ipv6 meta l4proto != ipv6-icmp", "icmpv6 type { 1, 2, 3, 4, 128, 129 }"),
     What.TOO_BIG: ("icmpv6 type packet-too-big", "icmp type destination-unreachable icmp code frag-needed"),
 }
 
@@ -97,6 +106,23 @@ class Lean(Model):
     port: int
 
 
+class Order(Model):
+    """A program to run in a node, in the VRF `plane` where one is named."""
+
+    node: str
+    plane: str | None = None
+    argv: tuple[str, ...]
+    text: str | None = None
+
+
+class Alteration(Model):
+    """Something altered, under a name of its own, with the orders that undo it."""
+
+    name: str
+    words: str
+    undo: tuple[Order, ...]
+
+
 class Faults(Model):
     """All faults in force."""
 
@@ -104,6 +130,7 @@ class Faults(Model):
     drops: tuple[Drop, ...] = ()
     stopped: tuple[str, ...] = ()
     leans: tuple[Lean, ...] = ()
+    alterations: tuple[Alteration, ...] = ()
 
 
 class FaultError(LabError):
@@ -360,6 +387,219 @@ def _in_node(state: LabState, node: str, script: str) -> None:
     if done.returncode != 0:
         why = (done.stderr.strip() or f"exit {done.returncode}").splitlines()[-1]
         raise FaultError(node, why, "see 'extranet lab status'")
+
+
+def narrow(state: LabState, name: str, mtu_bytes: int, *, silently: bool = False) -> Alteration:
+    """Let a link or circuit carry packets of at most so many bytes.
+
+    Its routers say so to whoever sends larger ones; with `silently` only the far end is narrow and nobody says a word:
+    larger packets towards it vanish.
+    """
+    cables = find_cables(state, name)
+    ends = [e for c in cables for e in (c.ends[-1:] if silently else c.ends)]
+    return _alter(
+        state,
+        f"mtu {name}",
+        f"{name} carries {mtu_bytes} bytes{', silently' if silently else ''}",
+        [_ip(e, "link", "set", e.interface, "mtu", str(mtu_bytes)) for e in ends],
+        [_ip(e, "link", "set", e.interface, "mtu", str(_MTU_BYTES)) for e in ends],
+    )
+
+
+def slow(state: LabState, name: str, kbps: int) -> Alteration:
+    """Let a link or circuit carry only so many kbit/s, each way."""
+    ends = [e for c in find_cables(state, name) for e in c.ends]
+    shape = ("root", "tbf", "rate", f"{kbps}kbit", "burst", "8kb", "latency", "200ms")
+
+    def tc(end: CableEnd, *words: str) -> Order:
+        return Order(node=end.node, plane=end.plane, argv=("tc", "qdisc", *words))
+
+    return _alter(
+        state,
+        f"slow {name}",
+        f"{name} carries {kbps} kbit/s",
+        [tc(e, "replace", "dev", e.interface, *shape) for e in ends],
+        [tc(e, "del", "dev", e.interface, "root") for e in ends],
+    )
+
+
+def detour(state: LabState, name: str, network: str, via: str, *, plane: str | None = None) -> Alteration:
+    """Route a network by another neighbour in one node, as a forgotten static route does: `via` is that neighbour."""
+    family = "-6" if ":" in via else "-4"
+
+    def route(verb: str) -> Order:
+        return Order(node=name, plane=plane, argv=("ip", family, "route", verb, network, "via", via, "metric", "1"))
+
+    state.node(name)
+    words = f"{name} reaches {network} by {via}"
+    return _alter(state, f"detour {name} {network}", words, [route("add")], [route("del")])
+
+
+def leak(state: LabState, name: str, one: str, other: str) -> Alteration:
+    """Leak the routes of two VRFs of a router into each other, as a wrong import does."""
+    node = state.node(name)
+    for plane in (one, other):
+        if plane not in node.planes:
+            raise UnknownNameError(f"plane of {name}", plane, node.planes, listed=True)
+    undo = [Order(node=name, plane=one, argv=("ip", "link", "del", "leak-a"))]
+    words = f"{name} leaks between {one} and {other}"
+    return _alter(state, f"leak {name} {one} {other}", words, _leak_orders(state, name, one, other), undo)
+
+
+def _leak_orders(state: LabState, name: str, one: str, other: str) -> Iterator[Order]:
+    """Join two VRFs by a cable, then give each the other's routes; what is there is asked when its turn comes."""
+    spaces = [f"{NETNS_DIR}/{plane}" for plane in (one, other)]
+    cable = ("type", "veth", "peer", "name", "leak-b", "netns", spaces[1])
+    yield Order(node=name, argv=("ip", "link", "add", "leak-a", "netns", spaces[0], *cable))
+    ports = {one: "leak-a", other: "leak-b"}
+    for plane, port in ports.items():
+        yield Order(node=name, plane=plane, argv=("ip", "link", "set", port, "up"))
+    routes = {plane: _routes(state, name, plane) for plane in ports}
+    for plane, far in ((one, other), (other, one)):
+        next_hop = _link_local(state, name, far, ports[far])
+        for family, network in routes[far]:
+            if (family, network) not in routes[plane]:
+                via = ("via", next_hop) if family == "-6" else ("via", "inet6", next_hop)
+                argv = ("ip", family, "route", "add", network, *via, "dev", ports[plane])
+                yield Order(node=name, plane=plane, argv=argv)
+
+
+def _routes(state: LabState, name: str, plane: str) -> list[tuple[str, str]]:
+    """Return what a VRF routes, as (family option, network), without defaults and link-local networks."""
+    out = []
+    for family in ("-6", "-4"):
+        found = json.loads(
+            _carry_out(state, Order(node=name, plane=plane, argv=("ip", "-json", family, "route"))) or "[]"
+        )
+        out += [(family, r["dst"]) for r in found if r["dst"] != "default" and not r["dst"].startswith("fe80")]
+    return out
+
+
+def _link_local(state: LabState, name: str, plane: str, port: str) -> str:
+    """Return the link-local address of a port, waiting until it has one."""
+    for _ in range(50):
+        argv = ("ip", "-json", "-6", "addr", "show", "dev", port, "scope", "link")
+        found = json.loads(_carry_out(state, Order(node=name, plane=plane, argv=argv)) or "[]")
+        for address in (a["local"] for link in found for a in link.get("addr_info", ())):
+            return str(address)
+        time.sleep(0.1)
+    raise FaultError(name, f"port {port} in {plane} got no link-local address", "see 'extranet lab status'")
+
+
+def answer_wrongly(state: LabState, server: str, service: str, marker: str) -> Alteration:
+    """Let a service's port be answered by another back end, which says `marker`."""
+    pattern = (
+        f's/return 200 "{service}\\\\n"/return 200 "{marker}\\\\n"/; s/return "{service} ready/return "{marker} ready/'
+    )
+    return _alter(
+        state,
+        f"backend {server} {service}",
+        f"{server}: {service} is answered by {marker}",
+        _rewritten(server, "nginx.conf", pattern, _RELOAD_NGINX),
+        _restored(server, "nginx.conf", _RELOAD_NGINX),
+    )
+
+
+def show_certificate(state: LabState, server: str, service: str, other_server: str, other: str) -> Alteration:
+    """Let a service show the certificate of another one, which the same authority has issued."""
+    pair = {}
+    for kind in ("pem", "key"):
+        pair[kind] = _carry_out(state, Order(node=other_server, argv=("cat", f"/etc/extranet/tls/{other}.{kind}")))
+    here = f"/etc/extranet/tls/{service}"
+    make, undo = [], []
+    for kind, text in pair.items():
+        put = f"test -e {here}.{kind}.good || cp -p {here}.{kind} {here}.{kind}.good; cat >{here}.{kind}"
+        make.append(Order(node=server, argv=("/bin/sh", "-c", put), text=text))
+        undo.append(Order(node=server, argv=("mv", f"{here}.{kind}.good", f"{here}.{kind}")))
+    words = f"{server}: {service} shows the certificate of {other}"
+    return _alter(state, f"certificate {server} {service}", words, [*make, _reload(server)], [*undo, _reload(server)])
+
+
+def answer_old(state: LabState, server: str, dns_name: str, address: str) -> Alteration:
+    """Let the name server answer with another address for a name: one that was never brought up to date."""
+    kind = "AAAA" if ":" in address else "A"
+    head = f'local-data: "{dns_name}.'
+    pattern = f's/^{re.escape(head)} \\([0-9]*\\) IN {kind} .*/{head} \\1 IN {kind} {address}"/'
+    return _alter(
+        state,
+        f"name {server} {dns_name} {kind}",
+        f"{server} says that {dns_name} is at {address}",
+        _rewritten(server, "unbound.conf", pattern, _RELOAD_UNBOUND),
+        _restored(server, "unbound.conf", _RELOAD_UNBOUND),
+    )
+
+
+_RELOAD_NGINX = "nginx -c /etc/extranet/nginx.conf -s reload"
+_RELOAD_UNBOUND = "kill -HUP $(cat /run/unbound.pid)"
+
+
+def _reload(server: str) -> Order:
+    return Order(node=server, argv=("/bin/sh", "-c", _RELOAD_NGINX))
+
+
+def _rewritten(server: str, file: str, pattern: str, reload: str) -> list[Order]:
+    """Rewrite a configuration by a sed pattern, which must change something, and have it read again."""
+    path = f"/etc/extranet/{file}"
+    script = (
+        f"test -e {path}.good || cp -p {path} {path}.good; cp {path} {path}.was; sed -i {shlex.quote(pattern)} {path}"
+    )
+    script += (
+        f"; if cmp -s {path} {path}.was; then echo nothing to change there >&2; exit 1; fi; rm {path}.was; {reload}"
+    )
+    return [Order(node=server, argv=("/bin/sh", "-c", script))]
+
+
+def _restored(server: str, file: str, reload: str) -> list[Order]:
+    path = f"/etc/extranet/{file}"
+    return [Order(node=server, argv=("/bin/sh", "-c", f"mv {path}.good {path} && {reload}"))]
+
+
+def mend(state: LabState, name: str | None = None) -> tuple[Alteration, ...]:
+    """Undo alterations: all, or those whose name begins so. Return those undone."""
+    with _changing(state) as box:
+        gone = [a for a in box[0].alterations if name is None or a.name == name or a.name.startswith(f"{name} ")]
+        for one in reversed(gone):
+            for order in one.undo:
+                if order.node not in box[0].stopped:
+                    _carry_out(state, order)
+            rest = tuple(a for a in box[0].alterations if a != one)
+            box[0] = box[0].model_copy(update={"alterations": rest})
+    return tuple(gone)
+
+
+def _alter(state: LabState, name: str, words: str, make: Iterable[Order], undo: Iterable[Order]) -> Alteration:
+    """Carry out an alteration and keep how to undo it; what failed half-way is undone at once."""
+    alteration = Alteration(name=name, words=words, undo=tuple(undo))
+    with _changing(state) as box:
+        if any(a.name == name for a in box[0].alterations):
+            raise FaultError(name, "is in force already", f"undo it with 'extranet lab fault mend {shlex.quote(name)}'")
+        try:
+            for order in make:
+                _carry_out(state, order)
+        except BaseException:
+            for order in alteration.undo:
+                with contextlib.suppress(FaultError, LabBootError):
+                    _carry_out(state, order)
+            raise
+        box[0] = box[0].model_copy(update={"alterations": (*box[0].alterations, alteration)})
+    return alteration
+
+
+def _ip(end: CableEnd, *words: str) -> Order:
+    return Order(node=end.node, plane=end.plane, argv=("ip", *words))
+
+
+def _carry_out(state: LabState, order: Order) -> str:
+    """Run an order and return what it printed; FaultError when it failed."""
+    if order.node == state.switch.name:  # the switch has no files of its own: only its network is entered
+        with kernel.network_of(namespace_path(state.switch)):
+            _run(list(order.argv), order.text)
+            return ""
+    done = exec_in(state, order.node, order.argv, plane=order.plane, input_text=order.text, timeout_s=30)
+    if done.returncode != 0:
+        why = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
+        raise FaultError(order.node, f"{order.argv[0]}: {why}", "see 'extranet lab status'")
+    return done.stdout
 
 
 def kill_ssh(state: LabState, name: str) -> int:

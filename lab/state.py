@@ -48,6 +48,14 @@ class NodeState(Model):
     network: str = ""
 
 
+class CableEnd(Model):
+    """An interface of a node; `plane` names the namespace inside it."""
+
+    node: str
+    plane: str | None
+    interface: str
+
+
 class Cable(Model):
     """A line that can be cut: where its switchable end is. `plane` names the namespace inside the node."""
 
@@ -56,6 +64,14 @@ class Cable(Model):
     node: str
     plane: str | None
     interface: str
+    far: CableEnd | None = None
+    """The other end, where that is a port of a node as well."""
+
+    @property
+    def ends(self) -> tuple[CableEnd, ...]:
+        """Both ends, the switchable one first."""
+        near = CableEnd(node=self.node, plane=self.plane, interface=self.interface)
+        return (near, self.far) if self.far else (near,)
 
 
 class Timing(Model):

@@ -1243,32 +1243,34 @@ class Echo:
 
 
 class Echoes:
-    """All echoes of a run at once, in one thread."""
+    """All echoes of a run at once, in one thread: each goes on when what it waits for is there, or its time is over."""
 
     def __init__(self, echoes: list[Echo], pace_s: float = 0.0) -> None:
         self.echoes, self.pace_s = echoes, pace_s
+        self.poller = select.poll()
+        self.at_work: dict[int, tuple[Echo, Iterator[Wait]]] = {}
+        self.waits: dict[int, Wait] = {}
+        self.heap: list[tuple[float, int]] = []
 
     def run(self, until: float) -> None:
         """Go on until all are done or the deadline; each begins a little after the one before."""
-        poller = select.poll()
-        by_number: dict[int, tuple[Echo, Iterator[Wait]]] = {}
-        waits: dict[int, tuple[float, Callable[[], bool]]] = {}
-        heap: list[tuple[float, int]] = []
+        self._open()
+        while self.waits and self.heap and time.monotonic() < until:
+            while self.heap and self.heap[0][0] <= time.monotonic():
+                due, number = heapq.heappop(self.heap)
+                if number in self.waits and self.waits[number][0] == due:
+                    self.at_work[number][0].read()
+                    self._go_on(number)
+            left_s = self.heap[0][0] - time.monotonic() if self.heap else 0.0
+            for number, _ in self.poller.poll(max(0, min(int(left_s * 1000) + 1, 1000))):
+                self.at_work[number][0].read()
+                if number in self.waits and self.waits[number][1]():
+                    self._go_on(number)
+        for echo, _ in self.at_work.values():
+            echo.close()
+
+    def _open(self) -> None:
         begun = time.monotonic()
-
-        def go_on(number: int) -> None:
-            echo, work = by_number[number]
-            try:
-                wait = next(work)
-                while wait[1]():  # what it would wait for is there already
-                    wait = next(work)
-                waits[number] = wait
-                heapq.heappush(heap, (wait[0], number))
-            except StopIteration:
-                waits.pop(number, None)
-                poller.unregister(number)
-                echo.close()
-
         for place, echo in enumerate(self.echoes):
             echo.open()
             if echo.sock is None or echo.problem:
@@ -1276,24 +1278,24 @@ class Echoes:
                 echo.close()
                 continue
             number = echo.sock.fileno()
-            poller.register(echo.sock, select.POLLIN | select.POLLERR)
-            by_number[number] = echo, echo.work()
-            waits[number] = begun + place * self.pace_s, lambda: False
-            heapq.heappush(heap, (waits[number][0], number))
-        while waits and time.monotonic() < until:
-            while heap and heap[0][0] <= time.monotonic():
-                due, number = heapq.heappop(heap)
-                if number in waits and waits[number][0] == due:
-                    by_number[number][0].read()
-                    go_on(number)
-            if not heap:
-                break
-            wait_ms = max(0, min(int((heap[0][0] - time.monotonic()) * 1000) + 1, 1000))
-            for number, _ in poller.poll(wait_ms):
-                by_number[number][0].read()
-                if number in waits and waits[number][1]():
-                    go_on(number)
-        for echo, _ in by_number.values():
+            self.poller.register(echo.sock, select.POLLIN | select.POLLERR)
+            self.at_work[number] = echo, echo.work()
+            self._wait(number, (begun + place * self.pace_s, lambda: False))
+
+    def _wait(self, number: int, wait: Wait) -> None:
+        self.waits[number] = wait
+        heapq.heappush(self.heap, (wait[0], number))
+
+    def _go_on(self, number: int) -> None:
+        echo, work = self.at_work[number]
+        try:
+            wait = next(work)
+            while wait[1]():  # what it would wait for is there already
+                wait = next(work)
+            self._wait(number, wait)
+        except StopIteration:
+            self.waits.pop(number, None)
+            self.poller.unregister(number)
             echo.close()
 
 
