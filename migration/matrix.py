@@ -13,7 +13,19 @@ from pydantic import model_validator
 from addressing.model import AddressPlan
 from inventory.access import Access
 from inventory.errors import ExtranetError, UnknownNameError
-from inventory.model import County, Family, Forbidden, Model, Need, PlaneKind, Protocol, Service, Station, Unit
+from inventory.model import (
+    EXTRANET,
+    County,
+    Family,
+    Forbidden,
+    Model,
+    Need,
+    PlaneKind,
+    Protocol,
+    Service,
+    Station,
+    Unit,
+)
 from inventory.topology import Topology
 from nornir_tasks.stations.hops import HopBook, name_hops
 from nornir_tasks.stations.model import Check, WayAspect
@@ -103,6 +115,26 @@ class Matrix(Model):
         """Return what provisioning alone must satisfy: everything that waits for no unit, and all that is forbidden."""
         return self._keep((c for c in self.checks if c.unit is None), "provisioning")
 
+    def with_throughput(self, county: County, *, every_leg: bool = False) -> Matrix:
+        """Return the matrix with one check of each extranet line asking whether it carries its floor.
+
+        With `every_leg`, one check of each plane's leg at a line's end: so that each unit's proof holds one.
+        """
+        chosen: dict[tuple[str, str], str] = {}
+        floors = _floors_kbps(county)
+        for check in self.checks:
+            site = county.station_by_id[check.station].site
+            if check.expect == "reach" and check.unit is None and site in floors:
+                chosen.setdefault((site, check.plane if every_leg else ""), check.id)
+        ids = set(chosen.values())
+
+        def asking(check: Check) -> Check:
+            floor = floors[county.station_by_id[check.station].site]
+            return check.altered(way=(*check.way, WayAspect.THROUGHPUT), floor_kbps=floor)
+
+        checks = tuple(asking(c) if c.id in ids else c for c in self.checks)
+        return Matrix(checks=checks, hops=self.hops, unit_legs=self.unit_legs, stations=self.stations)
+
     def _keep(self, checks: Iterable[Check], what: str) -> Matrix:
         kept = tuple(checks)
         if not kept:
@@ -132,7 +164,19 @@ def build_matrix(county: County, topology: Topology, plan: AddressPlan, access: 
         unit.id: tuple(f"{s.id}/{unit.plane}" for s in county.stations_at(unit.site, unit.plane))
         for unit in county.units
     }
-    return Matrix(checks=tuple(checks), hops=hops, unit_legs=legs, stations=tuple(s.id for s in county.stations))
+    matrix = Matrix(checks=tuple(checks), hops=hops, unit_legs=legs, stations=tuple(s.id for s in county.stations))
+    return matrix.with_throughput(county, every_leg=True) if county.policy.probing.throughput_in_proof else matrix
+
+
+def _floors_kbps(county: County) -> dict[str, int]:
+    """Return, by site, what a throughput probe asks of its extranet line: a small share of its bandwidth."""
+    terms = county.policy.probing
+    out: dict[str, int] = {}
+    for circuit in county.circuits:
+        if circuit.network == EXTRANET and circuit.site != county.county_site.id and circuit.bandwidth_mbps:
+            floor_mbps = min(terms.throughput_cap_mbps, terms.throughput_share * circuit.bandwidth_mbps)
+            out.setdefault(circuit.site, max(1, int(floor_mbps * 1000)))
+    return out
 
 
 class _Expansion:

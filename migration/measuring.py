@@ -70,9 +70,17 @@ def read_bound(campaign: Campaign, devices: Iterable[str], *, say: Say = silent)
 
 
 def measure_now(
-    campaign: Campaign, checks: Sequence[Check], *, units: Iterable[str] = (), on_progress: OnProgress = no_progress
+    campaign: Campaign,
+    checks: Sequence[Check],
+    *,
+    units: Iterable[str] = (),
+    on_progress: OnProgress = no_progress,
+    look_closer: Callable[[Campaign, Sequence[Result]], list[Result]] | None = None,
 ) -> tuple[list[Result], Evidence]:
-    """Run checks from their stations; return the results, also as evidence of now, of which nothing is recorded yet."""
+    """Run checks from their stations; return the results, also as evidence of now, of which nothing is recorded yet.
+
+    `look_closer` may add to the results' raw data before they become evidence.
+    """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bound") as pool:
         began = campaign.clock.now().timestamp()
         reading = pool.submit(read_bound, campaign, devices_under_checks(campaign.county, checks))
@@ -84,6 +92,8 @@ def measure_now(
             on_station=count_stations(checks, on_progress),
         )
         bound = reading.result()
+    if look_closer is not None:
+        results = look_closer(campaign, results)
     return results, bind(campaign, results, bound=bound, began=began, units=units)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
+from migration.diagnose import diagnose, say_diagnosis
 from migration.measuring import OnProgress, choose_stations, keep, measure_now, no_progress
 from nornir_tasks.stations.model import Missing, Outcome, Result
 
@@ -68,6 +69,7 @@ class VerifyReport:
                     "hops": list(r.hops),
                     "return_hops": list(r.return_hops),
                     "ms": r.ms,
+                    "its_router": say_diagnosis(r),
                 }
                 for r in self.results
             ],
@@ -81,8 +83,13 @@ def verify(
     units: Iterable[str] | None = None,
     say: Say = silent,
     on_progress: OnProgress = no_progress,
+    ask_routers: bool = False,
+    throughput: bool = False,
 ) -> VerifyReport:
-    """Measure the matrix (or the part named) and record it as evidence."""
+    """Measure the matrix (or the part named) and record it as evidence.
+
+    `ask_routers` says where failures lie; `throughput` measures as well whether lines carry their floor.
+    """
     # Names first: a mistyped one is said without a plan or a way to any device.
     chosen_units = campaign.find_units(units) if units else []
     chosen_stations = choose_stations(campaign, stations) if stations else []
@@ -91,13 +98,17 @@ def verify(
         matrix = matrix.for_units(chosen_units)
     if chosen_stations:
         matrix = matrix.for_stations(chosen_stations)
+    if throughput:
+        matrix = matrix.with_throughput(campaign.county)
     checks = matrix.checks
     say(
         f"· verify {campaign.target} ({campaign.scope}): {counted(len(checks), 'check')} "
         f"from {counted(len({c.station for c in checks}), 'station')}"
     )
     before = campaign.clock.now()
-    results, evidence = measure_now(campaign, checks, on_progress=on_progress)
+    results, evidence = measure_now(
+        campaign, checks, on_progress=on_progress, look_closer=diagnose if ask_routers else None
+    )
     keep(campaign, evidence)
     seconds = (campaign.clock.now() - before).total_seconds()
     return VerifyReport(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from inventory.errors import ExtranetError
@@ -24,6 +25,25 @@ class Pending(Model):
     seconds_left: int
 
 
+class RouterProbe(Model):
+    """What a router is to look at itself: an address, from one of its own, in one of its VRFs."""
+
+    vrf: str
+    source: str
+    address: str
+
+
+class RouterSight(Model):
+    """What a router saw: echo requests sent and answered, and who answered on the way (None: nobody)."""
+
+    probe: RouterProbe
+    sent: int
+    answered: int
+    hops: tuple[str | None, ...] = ()
+    reached: bool = False
+    problem: str = ""
+
+
 class Driver(Protocol):
     """One session with one device.
 
@@ -43,6 +63,9 @@ class Driver(Protocol):
 
     def get_config(self) -> str:
         """Return the running configuration without volatile lines."""
+
+    def look(self, probes: Sequence[RouterProbe]) -> list[RouterSight]:
+        """Ping and trace from the router itself, all probes at once; one sight a probe, in their order."""
 
     def load_replace_candidate(self, config: str) -> None:
         """Stage a whole configuration and have the device check it."""

@@ -51,6 +51,8 @@ BIG_WAIT_S = 0.4
 LONGER_BURST = 4
 """A burst with a loss is followed by one so many times longer: a single lost packet is then a small share."""
 LADDER_RUNGS = 12
+FLOOR_PACKET_BYTES, FLOOR_SHARE = 1200, 0.95
+"""Of what is sent at a line's floor, so much must arrive."""
 LEAST_MTU: dict[int, int] = {socket.AF_INET: 68, socket.AF_INET6: 1280}
 HEADER_BYTES: dict[int, int] = {socket.AF_INET: 28, socket.AF_INET6: 48}
 """Of an echo request or UDP datagram: IP and ICMP (or UDP) headers."""
@@ -1299,6 +1301,109 @@ class Echoes:
             echo.close()
 
 
+# --- throughput ------------------------------------------------------------------------------------------------------
+
+
+def send_floor(check: dict[str, Any], flow: dict[str, Any]) -> tuple[FindingData, dict[str, Any]]:
+    """Send at the line's floor, never faster, for a moment, to the sink at the server; say how much of it arrived."""
+    kbps, seconds, token = int(flow["kbps"]), float(flow["seconds"]), flow["token"].encode()
+    where = f"{kbps} kbit/s to {check['address']}"
+    started = time.monotonic()
+    try:
+        with open_socket(check["interface"], family_of(check), socket.SOCK_DGRAM, 0.0) as sock:
+            sock.connect((check["address"], int(flow["port"])))
+            if not _ask_sink(sock, token + b"H", float(flow["wait_s"])):
+                words = f"{where} - expected a sink at the server, found no answer from port {flow['port']}"
+                return finding("throughput", UNKNOWN, words, missing=TIMED_OUT), {}
+            sent, took = _send_evenly(sock, token, kbps, seconds)
+            told = _ask_sink(sock, token + b"E", 3.0)
+    except OSError as error:
+        outcome, words = explain(error, check["interface"], family_of(check), 0)
+        return finding("throughput", outcome, f"{where} - expected carried, found {words}"), {}
+    ms = (time.monotonic() - started) * 1000
+    if not told:
+        words = f"{where} - expected the sink's count, found silence"
+        return finding("throughput", UNKNOWN, words, ms, TIMED_OUT), {}
+    got = int(told[len(token) + 1 :])
+    raw = {"throughput": {"sent_bytes": sent, "got_bytes": got, "seconds": round(took, 3)}}
+    if sent * 8 / 1000 / took < FLOOR_SHARE * kbps:
+        words = f"{where} - expected sent, found that the station itself sent {sent * 8 / 1000 / took:.0f} kbit/s"
+        return finding("throughput", UNKNOWN, words, ms), raw
+    carried = got * 8 / 1000 / took
+    if got < FLOOR_SHARE * sent:
+        return finding("throughput", FAILED, f"{where} - expected carried, found {carried:.0f} kbit/s arrive", ms), raw
+    return finding("throughput", PASSED, f"{where} carried: {got} of {sent} bytes arrived", ms), raw
+
+
+def _ask_sink(sock: socket.socket, words: bytes, patience_s: float) -> bytes:
+    """Repeat a question until the sink answers it; empty when it does not."""
+    ends = time.monotonic() + patience_s
+    while time.monotonic() < ends:
+        try:
+            sock.settimeout(0.3)
+            sock.send(words)
+            answer = sock.recv(256)
+            if answer.startswith(words):
+                return answer
+        except socket.timeout:
+            continue
+        except ConnectionRefusedError:
+            time.sleep(0.1)  # not there yet
+    return b""
+
+
+def _send_evenly(sock: socket.socket, token: bytes, kbps: int, seconds: float) -> tuple[int, float]:
+    packet = token + b"D" + bytes(FLOOR_PACKET_BYTES - len(token) - 1)
+    begun, sent = time.monotonic(), 0
+    sock.settimeout(1.0)
+    while True:
+        now = time.monotonic() - begun
+        if now >= seconds:
+            return sent, now
+        if sent * 8 <= kbps * 1000 * now:
+            sock.send(packet)
+            sent += len(packet)
+        else:
+            time.sleep(0.001)
+
+
+def count_flows(sinks: list[dict[str, Any]], until: float) -> None:
+    """Be the sink: count what arrives of each flow, and answer those who know a flow's token; until all have ended."""
+    counts: dict[bytes, int] = {}
+    ended: set[bytes] = set()
+    poller = select.poll()
+    held: dict[int, socket.socket] = {}
+    for address, port in sorted({(s["address"], int(s["port"])) for s in sinks}):
+        sock = socket.socket(family_by_address(address), socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        try:
+            sock.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            sock.bind(("", port))  # a host beside the server
+        sock.setblocking(False)
+        held[sock.fileno()] = sock
+        poller.register(sock, select.POLLIN)
+    tokens = {s["token"].encode() for s in sinks}
+    size = len(next(iter(tokens)))
+    while ended != tokens and time.monotonic() < until:
+        for number, _ in poller.poll(200):
+            try:
+                while True:
+                    data, peer = held[number].recvfrom(2048)
+                    token, kind = data[:size], data[size : size + 1]
+                    if token not in tokens:
+                        continue
+                    if kind == b"D":
+                        counts[token] = counts.get(token, 0) + len(data)
+                    else:
+                        held[number].sendto(token + kind + str(counts.get(token, 0)).encode(), peer)
+                        ended |= {token} if kind == b"E" else set()
+            except OSError:
+                continue
+
+
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -1382,9 +1487,10 @@ class Run:
         if "return" in way["way"]:
             self.traces["back", way["id"]] = trace = Trace("", family, address, source=source, echo=True)
             trace.ends = frozenset(map(str, way.get("ends", ())))
-        if "mtu-back" in way["way"]:
+        wanted = {"icmp", "mtu-back"} & set(way["way"])
+        if wanted:
             self.echoes["back", way["id"]] = echo = Echo("", family, address, source, self.request["echo"])
-            echo.wants_size = True
+            echo.wants_burst, echo.wants_size = "icmp" in wanted, "mtu-back" in wanted
 
     def _plan_echo(self, check: dict[str, Any]) -> None:
         wanted = {"icmp", "mtu", "mtu-back"} & set(check.get("way", ()))
@@ -1543,7 +1649,8 @@ class Run:
         if trace is not None:
             out["trace"] = self._finished(trace)
         if echo is not None:
-            out["findings"] = [echo.judge_size("mtu-back")]
+            out["findings"] = [echo.judge_burst()] if echo.wants_burst else []
+            out["findings"] += [echo.judge_size("mtu-back")] if echo.wants_size else []
             out["raw"] = echo.data
         return out
 
@@ -1701,6 +1808,12 @@ def service_key(check: dict[str, Any]) -> Key:
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Run a request to its end and return the document."""
+    if request.get("sinks"):
+        count_flows(request["sinks"], time.monotonic() + float(request.get("deadline_s", 40)))
+        return {"format": 2, "nonce": request.get("nonce")}
+    if request.get("flow"):
+        found, raw = send_floor(request["flow"]["check"], request["flow"])
+        return {"format": 2, "nonce": request.get("nonce"), "finding": found, "raw": raw}
     run = Run(request)
     run.plan()
     run.run()

@@ -16,6 +16,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,7 @@ from inventory.wording import counted
 from nornir_tasks.stations.agent import SENTINEL
 from nornir_tasks.stations.hops import HopBook, judge_path, judge_session
 from nornir_tasks.stations.model import Check, Finding, Missing, Outcome, Result, WayAspect
+from nornir_tasks.stations.throughput import Carried, measure_floors
 from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, request_of, way_back_of, ways_by_server
 
 OnStation = Callable[[str, Sequence[Result]], None]
@@ -142,6 +144,9 @@ class _Measuring:
             return []
         by_server = ways_by_server(checks)
         gathering = _Gathering(by_station, set(by_server), self)
+        floors = [c for c in checks if WayAspect.THROUGHPUT in c.way]
+        if floors:  # before all else, so that the lines are as idle as they get
+            gathering.carried = measure_floors(floors, self.county, self.ask, self.listen)
         hosts = Hosts(
             {
                 f"{kind}:{name}": Host(name=f"{kind}:{name}", hostname=self.access.addresses.get(name))
@@ -173,6 +178,26 @@ class _Measuring:
         late = unmeasured(missing, "agent", "a measurement - expected done, found none", at=time.time())
         found.update({id(check): result for check, result in zip(missing, late, strict=True)})
         return [found[id(check)] for check in checks]
+
+    def ask(self, vantage: str, words: Mapping[str, Any], deadline_s: float) -> Mapping[str, Any]:
+        """Ask a vantage something of its own; StationUnmeasuredError when there is no answer."""
+        address = self.access.addresses.get(vantage)
+        if address is None:
+            raise no_address(vantage)
+        request, nonce = pack_request(words)
+        return _find_answer(_talk(ssh_command(self.access, address), build_script(request), deadline_s), nonce)
+
+    def listen(self, vantage: str, words: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        """Start a vantage's session and leave it running; whoever speaks to it notices when it is not there."""
+        address = self.access.addresses.get(vantage, "")
+        quiet = subprocess.DEVNULL
+        command = ssh_command(self.access, address) if address else ["false"]
+        session = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+        if session.stdin is not None:
+            with suppress(OSError):
+                session.stdin.write(build_script(pack_request(words)[0]).encode())
+                session.stdin.close()
+        return session
 
     def ask_station(self, station: str, checks: Sequence[Check], deadline_s: float) -> _Answer:
         """Ask one station; whatever goes wrong becomes its answer."""
@@ -245,6 +270,7 @@ class _Gathering:
             for name, checks in by_station.items()
         }
         self.found: dict[int, Result] = {}
+        self.carried: dict[str, Carried] = {}
 
     def take_answer(self, station: str, answer: _Answer) -> None:
         with self.lock:
@@ -265,10 +291,20 @@ class _Gathering:
         own = self.by_station[station]
         if id(own[0]) in self.found:
             return
-        results = self.work.read(own, self.answers[station], self.sights)
+        results = [_with_floor(r, self.carried) for r in self.work.read(own, self.answers[station], self.sights)]
         self.found.update({id(check): result for check, result in zip(own, results, strict=True)})
         if self.work.on_station is not None:
             self.work.on_station(station, results)
+
+
+def _with_floor(result: Result, carried: Mapping[str, Carried]) -> Result:
+    """Return a result with what came of its line's floor, where that was measured."""
+    found = carried.get(result.check.id)
+    if found is None:
+        return result
+    rest = tuple(f for f in result.findings if f.aspect != found.finding.aspect)
+    more = {"findings": (*rest, found.finding), "raw": {**result.raw, **found.raw}}
+    return conclude(result.model_copy(update=more))
 
 
 def measure_back(
@@ -384,7 +420,14 @@ def build_request(
         ],
         "ways": list(ways),
     }
-    return base64.b64encode(zlib.compress(json.dumps(request).encode())).decode(), nonce
+    return pack_request(request, nonce)
+
+
+def pack_request(request: Mapping[str, Any], nonce: str | None = None) -> tuple[str, str]:
+    """Return a request as it is sent, with the nonce of its answer."""
+    nonce = nonce or secrets.token_hex(8)
+    text = json.dumps({**request, "nonce": nonce})
+    return base64.b64encode(zlib.compress(text.encode())).decode(), nonce
 
 
 def build_script(request: str) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from addressing.model import AddressPlan
     from inventory.model import County
-    from lab.faults import Faults, What
+    from lab.faults import Alteration, Faults, What
     from lab.state import Cable, LabState
 
 app = typer.Typer(no_args_is_help=True)
@@ -207,7 +207,7 @@ def start(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) 
 @boundary
 def drop(
     node: NodeName,
-    what: Annotated[str, typer.Option(help="icmp, tcp, udp or icmp-too-big.")],
+    what: Annotated[str, typer.Option(help="icmp, tcp, udp, ipv6 or icmp-too-big.")],
     county: CountyDir = HERE,
     *,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Only this TCP or UDP port.")] = None,
@@ -281,6 +281,145 @@ def kill_ssh(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = Fals
     _say({"node": node, "killed": killed}, f"{node}: {counted(killed, 'SSH session')} killed", as_json=as_json)
 
 
+@fault.command()
+@boundary
+def mtu(
+    line: LineName,
+    size: Annotated[int, typer.Argument(metavar="BYTES", min=576, max=9000, help="The largest packet it carries.")],
+    county: CountyDir = HERE,
+    *,
+    silently: Annotated[
+        bool, typer.Option("--silently", help="Only its far end is narrow: larger packets vanish in silence.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Narrow a line: larger packets are refused, or with --silently vanish."""
+    from lab import faults
+
+    _say_alteration(faults.narrow(_state(county), line, size, silently=silently), as_json=as_json)
+
+
+@fault.command()
+@boundary
+def slow(
+    line: LineName,
+    kbps: Annotated[int, typer.Argument(metavar="KBPS", min=64, help="What it carries, in kbit/s.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Slow a line down."""
+    from lab import faults
+
+    _say_alteration(faults.slow(_state(county), line, kbps), as_json=as_json)
+
+
+@fault.command()
+@boundary
+def detour(
+    node: NodeName,
+    network: Annotated[str, typer.Argument(help="The prefix that is routed elsewhere.")],
+    via: Annotated[str, typer.Argument(help="The neighbour it is routed to.")],
+    county: CountyDir = HERE,
+    *,
+    plane: PlaneName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Route a network by another neighbour: a server that answers over the old line, a route forgotten in a core."""
+    from lab import faults
+
+    _say_alteration(faults.detour(_state(county), node, network, via, plane=plane), as_json=as_json)
+
+
+@fault.command()
+@boundary
+def leak(
+    node: NodeName,
+    one: Annotated[str, typer.Argument(help="A plane.")],
+    other: Annotated[str, typer.Argument(help="Another plane.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Leak the routes of two planes into each other in a router."""
+    from lab import faults
+
+    _say_alteration(faults.leak(_state(county), node, one, other), as_json=as_json)
+
+
+@fault.command()
+@boundary
+def backend(
+    server: NodeName,
+    service: Annotated[str, typer.Argument(help="The service.")],
+    marker: Annotated[str, typer.Argument(help="What answers in its place.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let another back end answer behind a service's port."""
+    from lab import faults
+
+    _say_alteration(faults.answer_wrongly(_state(county), server, service, marker), as_json=as_json)
+
+
+@fault.command()
+@boundary
+def certificate(
+    server: NodeName,
+    service: Annotated[str, typer.Argument(help="The service.")],
+    other_server: Annotated[str, typer.Argument(help="The server that has the other service.")],
+    other: Annotated[str, typer.Argument(help="The service whose certificate is shown.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let a service show the certificate of another."""
+    from lab import faults
+
+    _say_alteration(faults.show_certificate(_state(county), server, service, other_server, other), as_json=as_json)
+
+
+@fault.command("name")
+@boundary
+def old_name(
+    server: NodeName,
+    dns_name: Annotated[str, typer.Argument(metavar="NAME", help="The service's name.")],
+    address: Annotated[str, typer.Argument(help="What the name server says from now on.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let the name server give another address for a name."""
+    from lab import faults
+
+    _say_alteration(faults.answer_old(_state(county), server, dns_name, address), as_json=as_json)
+
+
+@fault.command()
+@boundary
+def mend(
+    name: Annotated[str | None, typer.Argument(help="A fault as 'lab status' names it (default: all).")] = None,
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Undo what mtu, slow, detour, leak, backend, certificate and name did."""
+    from lab import faults
+
+    gone = faults.mend(_state(county), name)
+    text = "\n".join(f"mended: {a.name}" for a in gone) or "nothing to mend"
+    _say({"mended": [a.name for a in gone]}, text, as_json=as_json)
+
+
+def _say_alteration(made: Alteration, *, as_json: bool) -> None:
+    _say(
+        {"fault": made.name, "means": made.words},
+        f"{made.words}; undo with: lab fault mend '{made.name}'",
+        as_json=as_json,
+    )
+
+
 def _state(county: Path) -> LabState:
     from lab.state import read_state
 
@@ -319,6 +458,7 @@ def _fault_lines(faults: Faults) -> list[str]:
     lines = [f"{c.cable.link} is cut" for c in faults.cuts]
     lines += [f"{name} is stopped" for name in faults.stopped]
     lines += [f"{one.service} leans on {one.router}" for one in faults.leans]
+    lines += [f"{a.words} ({a.name})" for a in faults.alterations]
     for d in faults.drops:
         lines.append(
             f"{d.node} drops {d.what.value}{f' port {d.port}' if d.port else ''}{f' in {d.plane}' if d.plane else ''}"

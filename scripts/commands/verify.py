@@ -22,6 +22,12 @@ def verify(
     unit: Annotated[list[str] | None, typer.Option(help="Only what these units' users need.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     *,
+    ask_routers: Annotated[
+        bool, typer.Option("--diagnose", help="Ask the stations' routers about what failed: where it lies.")
+    ] = False,
+    throughput: Annotated[
+        bool, typer.Option("--throughput", help="Measure as well whether each line carries its floor.")
+    ] = False,
     show_all: Annotated[
         bool, typer.Option("--all", help="List every failed check, not the first few a station.")
     ] = False,
@@ -40,7 +46,15 @@ def verify(
         check_writable(junit)
     campaign = open_campaign(county)
     progress = Progress(quiet=as_json)
-    report = run_verify(campaign, stations=station, units=unit, say=progress.say, on_progress=progress.tick)
+    report = run_verify(
+        campaign,
+        stations=station,
+        units=unit,
+        say=progress.say,
+        on_progress=progress.tick,
+        ask_routers=ask_routers,
+        throughput=throughput,
+    )
     if as_json:
         print_json(report.as_json())
     else:
@@ -62,6 +76,8 @@ def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
     """Print a line a station, then why the first few checks of each failed."""
     from rich.markup import escape
 
+    from migration.diagnose import say_diagnosis
+
     out = console()
     limit = 10_000 if show_all else 3
     for name, results in report.by_station().items():
@@ -72,6 +88,8 @@ def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
         )
         for result in bad[:limit]:
             out.print(f"    {escape(result.check.id)}: {escape(result.why)}", style="red")
+            if said := say_diagnosis(result):
+                out.print(f"        {escape(said)}", style="yellow")
         if len(bad) > limit:
             out.print(f"    ... and {len(bad) - limit} more")
     counts = Counter(r.outcome.value for r in report.results)

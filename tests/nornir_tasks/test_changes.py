@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -22,6 +22,8 @@ from nornir_tasks.drivers import (
     DeviceUnreachableError,
     NotPendingError,
     Pending,
+    RouterProbe,
+    RouterSight,
 )
 from nornir_tasks.hosts import build_nornir, closing, run_on_devices
 from nornir_tasks.intent import PLATFORMS, Platform
@@ -64,6 +66,9 @@ class FakeDriver:
 
     def get_config(self) -> str:
         return self.router.running
+
+    def look(self, probes: Sequence[RouterProbe]) -> list[RouterSight]:
+        return [RouterSight(probe=p, sent=3, answered=3, reached=True) for p in probes]
 
     def load_replace_candidate(self, config: str) -> None:
         self.router.calls.append("load")

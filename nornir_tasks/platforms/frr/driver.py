@@ -19,7 +19,7 @@ import logging
 import random
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -38,8 +38,11 @@ from nornir_tasks.drivers import (
     LoginRefusedError,
     NotPendingError,
     Pending,
+    RouterProbe,
+    RouterSight,
 )
 from nornir_tasks.platforms.frr import config as frr
+from nornir_tasks.platforms.frr.look import NO_PYTHON, RouterLook
 
 if TYPE_CHECKING:
     import paramiko
@@ -111,6 +114,16 @@ class FrrDriver:
         if reply.status or "\nend" not in reply.out:
             raise DeviceError(self.device, f"does not show its configuration: {_line(reply)}", "is FRR running there?")
         return frr.canonical(reply.out)
+
+    def look(self, probes: Sequence[RouterProbe]) -> list[RouterSight]:
+        """Ping and trace from the router itself: the stations' agent, run in each VRF, all in one command."""
+        if not probes:
+            return []
+        look = RouterLook(probes, netns=self.access.vrf_backend == "netns")
+        reply = self._exec(look.command, look.program)
+        if reply.status == NO_PYTHON:
+            raise DeviceError(self.device, "python3 - expected 3.9 or later, found none", "install it there")
+        return look.read(reply.out)
 
     def load_replace_candidate(self, config: str) -> None:
         """Stage a whole configuration and have the router check its syntax."""
