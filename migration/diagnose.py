@@ -69,7 +69,7 @@ def _gateway(campaign: Campaign, site: str, check: Check) -> str:
 def _explain(router: str, sight: RouterSight, campaign: Campaign) -> str:
     probe = sight.probe
     if sight.problem and not sight.answered:
-        return f"{router} could not look in {probe.vrf}: {sight.problem}"
+        return f"{router} itself cannot reach {probe.address} in {probe.vrf} either: {sight.problem}"
     if sight.answered:
         return (
             f"{router} itself reaches {probe.address} in {probe.vrf} ({sight.answered} of {sight.sent} answered): "
