@@ -37,6 +37,7 @@ from inventory.model import (
 from migration.clock import to_iso
 from migration.events import GENESIS, Event, Kind, hash_event
 from migration.evidence import Bound, Evidence, inventory_digest, make_evidence
+from migration.matrix import BLOCKED_WAY, REACH_WAY
 from migration.proof import Situation
 from migration.units import Step, UnitState, fold, intent_body, last_changes, outcome_body
 from nornir_tasks.stations.model import Check, Finding, Outcome, Result
@@ -209,6 +210,7 @@ def build_checks(county: County) -> tuple[Check, ...]:
             port=443,
             unit=unit,
             trace=expect == "reach",
+            way=REACH_WAY if expect == "reach" else BLOCKED_WAY,
         )
 
     return (

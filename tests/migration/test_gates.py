@@ -32,7 +32,7 @@ from migration.matrix import build_matrix
 from migration.proof import Situation
 from migration.units import Step, UnitState, fold
 from nornir_tasks.drivers import Capabilities
-from nornir_tasks.stations.model import Finding, Outcome, Result
+from nornir_tasks.stations.model import Finding, Outcome, Result, WayAspect
 from tests.migration.scene import (
     T0,
     Story,
@@ -384,16 +384,41 @@ def test_a_legacy_hop_is_no_proof(hop: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("outcome", [None, Outcome.UNKNOWN, Outcome.FAILED])
-def test_a_path_not_measured_is_no_proof(outcome: Outcome | None) -> None:
-    """Where the matrix asks for the path, a pass without a passed path does not count."""
+@given(st.data())
+def test_whatever_a_check_asks_must_stand_in_its_pass(data: st.DataObject) -> None:
+    """Law: take any aspect that the matrix asks out of a pass, or let it not have passed, and the gate refuses by its name."""
+    scene = at_drain()
+    run = scene.evidence[0]
+    place = data.draw(st.sampled_from(needed("drain")))
+    result = run.results[place]
+    aspect = data.draw(st.sampled_from(result.check.asks))
+    outcome = data.draw(st.sampled_from([None, Outcome.UNKNOWN, Outcome.FAILED]))
+    rest = tuple(f for f in result.findings if f.aspect != aspect)
+    less = () if outcome is None else (Finding(aspect=aspect, outcome=outcome, detail="no answer"),)
+    blind = result.model_copy(update={"findings": (*rest, *less)})
+    bad = with_results(run, (*run.results[:place], blind, *run.results[place + 1 :]))
+    verdict = judge_retirement("fin@ta", "drain", replace(scene, evidence=(bad,)))
+    assert not verdict.allowed
+    assert [r.why.split(":")[0] for r in verdict.reasons] == [aspect]
+
+
+def test_a_legacy_hop_on_the_way_back_is_no_proof() -> None:
+    """A pass whose answers came back over a legacy router does not count."""
     scene = at_drain()
     run = scene.evidence[0]
     place = next(i for i in needed("drain") if run.results[i].check.expect == "reach")
-    findings = () if outcome is None else (Finding(aspect="path", outcome=outcome, detail="no answer"),)
-    blind = run.results[place].model_copy(update={"findings": findings, "hops": ()})
-    bad = with_results(run, (*run.results[:place], blind, *run.results[place + 1 :]))
-    assert "path: not measured" in text_of(judge_retirement("fin@ta", "drain", replace(scene, evidence=(bad,))))
+    back = run.results[place].model_copy(update={"return_hops": ("core1", "fin-county:lan1")})
+    bad = with_results(run, (*run.results[:place], back, *run.results[place + 1 :]))
+    (reason,) = judge_retirement("fin@ta", "drain", replace(scene, evidence=(bad,))).reasons
+    assert reason.why.startswith("return: no legacy router on the way - expected none, found fin-county:lan1")
+
+
+@given(st.sets(st.sampled_from(list(WayAspect))), st.sets(st.sampled_from(list(WayAspect))))
+def test_a_check_that_asked_less_of_the_way_is_another_check(asked: set[WayAspect], wanted: set[WayAspect]) -> None:
+    """Law: a measured check counts for the matrix's exactly when it asked all that this asks of the way."""
+    check = next(c for c in build_checks(COUNTY) if c.expect == "reach")
+    one, other = (check.altered(way=tuple(sorted(w))) for w in (asked, wanted))
+    assert one.covers(other) == (wanted <= asked)
 
 
 def test_the_last_word_counts() -> None:

@@ -3,16 +3,12 @@
 One lab of the county's first town, in which finance and party education are cut over, serves all tests of a worker.
 """
 
-import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +16,9 @@ from lab import faults
 from lab.faults import Alteration, What
 from lab.nodes import exec_in
 from lab.state import LabState, read_state
-from migration.campaign import Campaign, open_campaign
 from nornir_tasks.stations.collect import measure
 from nornir_tasks.stations.model import Finding, Missing, Outcome, Result
-from tests.lab_fixture import ROOT, copy_county, run_lab, skip_without_machine
+from tests.migration.town import GOOD, Town, open_town
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
 CENTER = "chengguan-center"
@@ -31,38 +26,17 @@ FINANCE6, FINANCE4 = f"{CENTER}/finance/finance/ipv6", f"{CENTER}/finance/financ
 pytestmark = pytest.mark.lab
 
 
-@dataclass(frozen=True)
-class Town:
-    """A county folder whose lab is up."""
-
-    folder: Path
+class ProbedTown(Town):
+    """A county folder whose lab is up, looked at check by check."""
 
     @cached_property
-    def campaign(self) -> Campaign:
-        """The county, opened."""
-        return open_campaign(self.folder)
-
-    @cached_property
-    def state(self) -> LabState:
+    def lab(self) -> LabState:
         """The lab."""
         return read_state(self.folder)
 
-    def extranet(self, *arguments: str) -> None:
-        """Run `extranet`, which must do well."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "scripts.main", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "EXTRANET_COUNTY": str(self.folder)},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
-
     def inside(self, node: str, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a node."""
-        return exec_in(self.state, node, argv, timeout_s=30)
+        return exec_in(self.lab, node, argv, timeout_s=30)
 
     def ping(self, check: str) -> bool:
         """Say what a ping from the check's leg to its service says."""
@@ -87,12 +61,12 @@ class Town:
 
 
 @contextmanager
-def trap(town: Town, alteration: Alteration) -> Iterator[None]:
+def trap(town: ProbedTown, alteration: Alteration) -> Iterator[None]:
     """Keep an alteration in force for the block."""
     try:
         yield
     finally:
-        assert faults.mend(town.state, alteration.name) == (alteration,)
+        assert faults.mend(town.lab, alteration.name) == (alteration,)
 
 
 def finding(result: Result, aspect: str) -> Finding:
@@ -101,23 +75,14 @@ def finding(result: Result, aspect: str) -> Finding:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbedTown]:
     """The lab, provisioned, with two departments cut over in the county and in the town."""
-    skip_without_machine()
-    folder = copy_county(tmp_path_factory.mktemp("traps") / "county")
-    made = Town(folder)
-    try:
-        made.extranet("plan", "addresses")
-        made.extranet("lab", "up", "--towns", "1")
-        made.extranet("config", "push", "--yes")
-        for place in ("county", "chengguan"):
-            made.extranet("cutover", f"finance-man@{place}", f"party-edu@{place}", "--yes")
-        yield made
-    finally:
-        run_lab(folder, "down")
+    with open_town(tmp_path_factory.mktemp("probe-traps") / "county", {}) as made:
+        made.run("cutover", "finance-man@chengguan", "party-edu@chengguan", "--yes", expect=GOOD)
+        yield ProbedTown(made.folder)
 
 
-def test_without_a_trap_every_aspect_is_measured_and_passes(town: Town) -> None:
+def test_without_a_trap_every_aspect_is_measured_and_passes(town: ProbedTown) -> None:
     """What the matrix asks stands in the result: service, both ways, loss, size both ways, and the session itself."""
     for check in (FINANCE6, FINANCE4):
         result = town.see_good(check)
@@ -127,7 +92,7 @@ def test_without_a_trap_every_aspect_is_measured_and_passes(town: Town) -> None:
         assert result.return_hops == ("core1:lan.110", "chengguan-r1:wan1.110")
 
 
-def test_an_answer_that_comes_back_over_the_old_line_is_seen(town: Town) -> None:
+def test_an_answer_that_comes_back_over_the_old_line_is_seen(town: ProbedTown) -> None:
     """The way there is the extranet's and all works, but the server still answers over the hub and the old line."""
     town.see_good(FINANCE4)
     mac = town.inside(CENTER, "cat", "/sys/class/net/finance/address").stdout.strip()
@@ -135,7 +100,7 @@ def test_an_answer_that_comes_back_over_the_old_line_is_seen(town: Town) -> None
     town.inside("fin-chengguan", "ip", "link", "set", "lan1", "arp", "off", "up")
     town.inside("fin-chengguan", "ip", "neigh", "replace", "10.20.8.11", "lladdr", mac, "dev", "lan1")
     try:
-        with trap(town, faults.detour(town.state, "srv-finance", "10.20.8.0/24", "10.20.0.254")):
+        with trap(town, faults.detour(town.lab, "srv-finance", "10.20.8.0/24", "10.20.0.254")):
             assert town.ping(FINANCE4)
             result = town.see(FINANCE4)
     finally:
@@ -147,23 +112,23 @@ def test_an_answer_that_comes_back_over_the_old_line_is_seen(town: Town) -> None
     town.see_good(FINANCE4)
 
 
-def test_a_filter_that_ping_does_not_see(town: Town) -> None:
+def test_a_filter_that_ping_does_not_see(town: ProbedTown) -> None:
     """TCP to the service's port is filtered on the way; ping is fine."""
     check = f"{CENTER}/finance/finance-pay/ipv6"
-    faults.drop(town.state, "chengguan-r1", What.TCP, port=1521, plane="finance")
+    faults.drop(town.lab, "chengguan-r1", What.TCP, port=1521, plane="finance")
     try:
         assert town.ping(check)
         result = town.see(check)
     finally:
-        faults.undrop(town.state, "chengguan-r1")
+        faults.undrop(town.lab, "chengguan-r1")
     assert result.outcome is FAILED
     assert re.match(r"tcp: .*:1521 - expected an open port, found no answer in 3 s", result.why), result.why
     assert finding(result, "icmp").outcome is PASSED
 
 
-def test_a_black_hole_for_large_packets_is_named_with_what_still_passes(town: Town) -> None:
+def test_a_black_hole_for_large_packets_is_named_with_what_still_passes(town: ProbedTown) -> None:
     """Large packets vanish in silence; ping, connection and certificate are fine."""
-    with trap(town, faults.narrow(town.state, "x-chengguan-core1/finance", 1400, silently=True)):
+    with trap(town, faults.narrow(town.lab, "x-chengguan-core1/finance", 1400, silently=True)):
         assert town.ping(FINANCE6)
         result = town.see(FINANCE6)
     assert result.outcome is FAILED
@@ -173,17 +138,17 @@ def test_a_black_hole_for_large_packets_is_named_with_what_still_passes(town: To
     assert finding(result, "icmp").outcome is PASSED
 
 
-def test_a_narrow_line_is_named_with_who_says_so(town: Town) -> None:
+def test_a_narrow_line_is_named_with_who_says_so(town: ProbedTown) -> None:
     """Where routers do say that a packet is too big, the size and the router are in the reason, there and back."""
-    with trap(town, faults.narrow(town.state, "x-chengguan-core1/finance", 1400)):
+    with trap(town, faults.narrow(town.lab, "x-chengguan-core1/finance", 1400)):
         result = town.see(FINANCE6)
     assert re.match(r"mtu: .* found at most 1400 \(so says 3fff:.*\)", result.why), result.why
     assert re.search(r"found at most 1400 \(so says 3fff:.*\)", finding(result, "mtu-back").detail)
 
 
-def test_an_old_address_in_the_name_server_is_seen(town: Town) -> None:
+def test_an_old_address_in_the_name_server_is_seen(town: ProbedTown) -> None:
     """The service answers at its right address, but its name leads elsewhere."""
-    old = faults.answer_old(town.state, "srv-dns", "finance.yichuan.example", "10.20.0.8")
+    old = faults.answer_old(town.lab, "srv-dns", "finance.yichuan.example", "10.20.0.8")
     with trap(town, old):
         assert town.ping(FINANCE4)
         result = town.see(FINANCE4)
@@ -192,9 +157,9 @@ def test_an_old_address_in_the_name_server_is_seen(town: Town) -> None:
     assert finding(result, "marker").outcome is PASSED
 
 
-def test_a_wrong_back_end_behind_the_right_port_is_seen(town: Town) -> None:
+def test_a_wrong_back_end_behind_the_right_port_is_seen(town: ProbedTown) -> None:
     """The port is open, the certificate right, the page there: another application answers."""
-    with trap(town, faults.answer_wrongly(town.state, "srv-finance", "finance", "payroll")):
+    with trap(town, faults.answer_wrongly(town.lab, "srv-finance", "finance", "payroll")):
         assert town.ping(FINANCE6)
         result = town.see(FINANCE6)
     assert result.outcome is FAILED
@@ -202,9 +167,9 @@ def test_a_wrong_back_end_behind_the_right_port_is_seen(town: Town) -> None:
     assert [finding(result, a).outcome for a in ("tcp", "tls", "http", "icmp")] == [PASSED] * 4
 
 
-def test_a_certificate_of_another_name_is_seen(town: Town) -> None:
+def test_a_certificate_of_another_name_is_seen(town: ProbedTown) -> None:
     """A certificate of the right authority, in date, for another service."""
-    with trap(town, faults.show_certificate(town.state, "srv-finance", "finance", "srv-edu", "edu")):
+    with trap(town, faults.show_certificate(town.lab, "srv-finance", "finance", "srv-edu", "edu")):
         assert town.ping(FINANCE6)
         result = town.see(FINANCE6)
     assert result.outcome is FAILED
@@ -214,21 +179,21 @@ def test_a_certificate_of_another_name_is_seen(town: Town) -> None:
     assert finding(result, "tcp").outcome is PASSED
 
 
-def test_broken_ipv6_is_not_hidden_by_ipv4(town: Town) -> None:
+def test_broken_ipv6_is_not_hidden_by_ipv4(town: ProbedTown) -> None:
     """A person's browser falls back to IPv4 and sees nothing; each family is a check of its own."""
     six, four = f"{CENTER}/public/portal/ipv6", f"{CENTER}/public/portal/ipv4"
-    faults.drop(town.state, "chengguan-r1", What.IPV6, plane="public")
+    faults.drop(town.lab, "chengguan-r1", What.IPV6, plane="public")
     try:
         assert town.ping(four)
         broken, working = town.see(six), town.see(four)
     finally:
-        faults.undrop(town.state, "chengguan-r1")
+        faults.undrop(town.lab, "chengguan-r1")
     assert broken.outcome is FAILED
     assert broken.why.startswith(("dns: AAAA of portal", "tcp: [3fff:")), broken.why
     assert working.outcome is PASSED
 
 
-def test_a_station_whose_gateway_is_still_the_old_router_is_seen(town: Town) -> None:
+def test_a_station_whose_gateway_is_still_the_old_router_is_seen(town: ProbedTown) -> None:
     """The service answers well, from the old network: the first routers on the way there and back are named."""
     check = f"{CENTER}/hrss/hrss/ipv4"
     assert town.ping(check)
@@ -239,18 +204,18 @@ def test_a_station_whose_gateway_is_still_the_old_router_is_seen(town: Town) -> 
     assert finding(result, "marker").outcome is PASSED
 
 
-def test_a_leak_between_departments_is_seen(town: Town) -> None:
+def test_a_leak_between_departments_is_seen(town: ProbedTown) -> None:
     """Routes of one department's VRF leak into another's: what must be closed is open."""
     check = "z-general/edu/!finance/ipv6"
     town.see_good(check)
-    with trap(town, faults.leak(town.state, "core1", "edu", "finance")):
+    with trap(town, faults.leak(town.lab, "core1", "edu", "finance")):
         assert town.ping(check)
         result = town.see(check)
     assert result.outcome is FAILED
     assert re.match(r"tcp: .* - expected blocked, found open \(certificate of finance\.", result.why), result.why
 
 
-def test_without_a_vantage_at_the_servers_side_nothing_passes(town: Town) -> None:
+def test_without_a_vantage_at_the_servers_side_nothing_passes(town: ProbedTown) -> None:
     """No address for the server, or a server that does not answer: unknown, by name; the rest is measured all the same."""
     campaign = town.campaign
     asked = campaign.matrix.by_id[FINANCE6]

@@ -326,7 +326,7 @@ def test_ledger_without_triggers_is_broken(county: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["lab", "fault", "drop", "core1", "--what", "bogus"], "icmp, tcp, udp, icmp-too-big, found 'bogus'"),
+        (["lab", "fault", "drop", "core1", "--what", "bogus"], "icmp, tcp, udp, ipv6, icmp-too-big, found 'bogus'"),
         (
             ["playbook", "provison"],
             "provision, verify, cutover, prove, retire, found 'provison'; did you mean provision?",

@@ -6,6 +6,7 @@ ends when its standard input closes, so that nothing survives the test run howev
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from inventory.reader import load_county
 from nornir_tasks.stations.collect import build_request, build_script, read_results
 from nornir_tasks.stations.hops import Hop, HopBook
 from nornir_tasks.stations.model import Check, Result
+from nornir_tasks.stations.wayback import Sights
 
 ROOT = Path(__file__).resolve().parents[3]
 DNS6, WEB6, CLOSED6 = "2001:db8:2::35", "2001:db8:2::50", "2001:db8:dead::50"
@@ -210,8 +212,10 @@ class Rig:
         with running_services(orders, self.inside("server")):
             yield
 
-    def measure(self, *checks: Check, deadline_s: float = 20, **changes: Any) -> list[Result]:
-        """Run the agent in the station as it is run over SSH, and read its answer."""
+    def measure(
+        self, *checks: Check, deadline_s: float = 20, session: str = "", sights: Sights | None = None, **changes: Any
+    ) -> list[Result]:
+        """Run the agent in the station as it is run over SSH, and read its answer; `session` is sshd's word of it."""
         access = Access(target="lab", name="t", known_hosts="-", addresses={}, ca_file=str(self.authority.ca))
         small = county().model_copy(
             update={
@@ -229,9 +233,22 @@ class Rig:
             text=True,
             timeout=deadline_s + 10,
             check=False,
+            env={**os.environ, "SSH_CONNECTION": session},
         )
         assert not done.stderr, done.stderr
-        return read_results(checks, done.stdout, nonce=nonce, hops=BOOK, county=small, window=(began, time.time()))
+        window = (began, time.time())
+        return read_results(checks, done.stdout, nonce=nonce, hops=BOOK, county=small, window=window, sights=sights)
+
+    def look_back(self, *ways: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Run the agent in the server for ways back, and return its rows by their ids."""
+        access = Access(target="lab", name="t", known_hosts="-", addresses={})
+        request, _ = build_request((), access, county(), 20, ways=ways)
+        argv = [*self.inside("server"), "python3", "-I", "-S", "-"]
+        done = subprocess.run(
+            argv, input=build_script(request), capture_output=True, text=True, timeout=30, check=False
+        )
+        assert not done.stderr, done.stderr
+        return {row["id"]: row for row in json.loads(done.stdout.split(" ", 2)[2])["ways"]}
 
 
 @contextmanager
