@@ -88,6 +88,8 @@ class StationTests:
         self.kept: dict[str, str] = {}
         """Digests of evidence by station; empty where nothing was to be kept."""
         self.sights: Sights | None = None
+        self.looked_back = 0.0
+        """When the servers began to look; what a station sees counts from then."""
         self.reported = 0
         self._collect_county()
         if config.getoption("dist", "no") == "load":
@@ -150,6 +152,8 @@ class StationTests:
         """Return what servers see of the ways back: of all that was selected at once, or of a worker's next station."""
         from nornir_tasks.stations.collect import measure_back
 
+        if self.sights is None:
+            self.looked_back = self.campaign.clock.now().timestamp()
         if hasattr(self.config, "workerinput"):
             return measure_back(batch, self.county, self.access, hops=self.matrix.hops)
         if self.sights is None:
@@ -159,10 +163,9 @@ class StationTests:
 
     def _measure(self, batch: Sequence[Check], sights: Sights) -> None:
         """Measure one station, and keep what it saw before any of its tests is told."""
-        began = self.campaign.clock.now().timestamp()
         found = measure_through_testinfra(batch, self.county, self.access, self.matrix.hops, sights)
         try:
-            self.kept[batch[0].station] = self._keep(batch, found, began)
+            self.kept[batch[0].station] = self._keep(batch, found, self.looked_back)
         finally:
             self.results |= {r.check.id: r for r in found}
 
