@@ -31,7 +31,7 @@ from inventory.model import EXTRANET, Circuit, County, Family, Model, Policy, Un
 from inventory.wording import say_span
 from migration.evidence import Bound, Evidence
 from migration.units import Change, UnitRecord, UnitState, devices_under
-from nornir_tasks.stations.model import Check, Outcome, Result
+from nornir_tasks.stations.model import WHOSE_WAY, Check, Outcome, Result
 
 if TYPE_CHECKING:
     from migration.waivers import Waiver
@@ -70,7 +70,7 @@ class ReasonKind(StrEnum):
     VOID = "void"
     """Measured, but too old, before something, under something else, or of another check."""
     PATH = "path"
-    """A legacy router on the way, or a path that is not known."""
+    """A legacy router on the way or under the vantage, or a path that is not known."""
     LEAK = "leak"
     """What must be blocked is not."""
     FAILED = "failed"
@@ -461,7 +461,7 @@ class _Demand:
         elif result.check.expect == "blocked":
             kind = ReasonKind.LEAK
         else:
-            kind = ReasonKind.PATH if {"path", "return"} & set(aspect.split(",")) else ReasonKind.FAILED
+            kind = ReasonKind.FAILED if WHOSE_WAY.isdisjoint(aspect.split(",")) else ReasonKind.PATH
         return Flaw(kind, _say_failure(result), aspect)
 
     def _judge_run(self, number: int) -> tuple[Flaw | None, bool]:
@@ -563,12 +563,14 @@ def _about_all(kind: ReasonKind, why: str) -> Reason:
 
 def _judge_aspects(result: Result, check: Check) -> str:
     """Return what a pass lacks: each aspect that the check asks must stand in it as passed, and nothing else beside."""
-    bad = next((f for f in result.findings if f.outcome is not Outcome.PASSED), None)
-    if bad is not None:  # a pass that holds a failure is not a pass
-        return f"{bad.aspect}: {bad.detail or bad.outcome}"
+    for finding in result.findings:
+        if finding.outcome is not Outcome.PASSED:  # a pass that holds a failure is not a pass
+            return f"{finding.aspect}: {finding.detail or finding.outcome}"
     passed = {f.aspect for f in result.findings}
-    lacking = next((a for a in check.asks if a not in passed), None)
-    return f"{lacking}: not measured - expected a passed finding, found none" if lacking else ""
+    if passed.issuperset(check.asks):
+        return ""
+    lacking = next(a for a in check.asks if a not in passed)
+    return f"{lacking}: not measured - expected a passed finding, found none"
 
 
 def _asks_the_same(one: Check, other: Check) -> bool:

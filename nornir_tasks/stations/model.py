@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import Field
@@ -92,15 +93,8 @@ class Check(Model):
     @property
     def asks(self) -> tuple[str, ...]:
         """The aspects of which each must stand in a result as a passed finding."""
-        dns = self.protocol == "dns"
-        if self.expect == "blocked":
-            return ("dns" if dns else "tcp", *self.way)
-        out = ["dns"] if dns or self.resolver else []
-        out += [] if dns else ["tcp"]
-        out += ["tls", "http"] if self.protocol == "https" else []
-        out += ["marker"] if self.marker and not dns else []
-        out += [TRACE_ASPECT] if self.trace else []
-        return (*out, *self.way)
+        resolver, marker = bool(self.resolver), bool(self.marker)
+        return _list_aspects(self.expect, self.protocol, self.way, resolver=resolver, marker=marker, trace=self.trace)
 
     def covers(self, other: Check) -> bool:
         """Tell whether this check asks all that another asks; it may ask more of the way."""
@@ -110,6 +104,21 @@ class Check(Model):
             return False
         more = {"trace": other.trace, "way": other.way, "floor_kbps": other.floor_kbps}
         return self.model_copy(update=more) == other
+
+
+@cache  # a million checks are of a handful of kinds
+def _list_aspects(
+    expect: str, protocol: str, way: tuple[str, ...], *, resolver: bool, marker: bool, trace: bool
+) -> tuple[str, ...]:
+    dns = protocol == "dns"
+    if expect == "blocked":
+        return ("dns" if dns else "tcp", *way)
+    out = ["dns"] if dns or resolver else []
+    out += [] if dns else ["tcp"]
+    out += ["tls", "http"] if protocol == "https" else []
+    out += ["marker"] if marker and not dns else []
+    out += [TRACE_ASPECT] if trace else []
+    return (*out, *way)
 
 
 class Finding(Model):
