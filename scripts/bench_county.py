@@ -48,6 +48,8 @@ AT_ONCE = 8
 """How many the parallel loops do at a time: what extranet's own runners do."""
 SAMPLE_STATIONS, SAMPLE_A_STATION = 6, 10
 REPEATS = 5
+STATIONS_AT_ONCE = 16
+"""Sessions with stations at a time: what `extranet verify` does."""
 PATIENCE_S = 180
 QUIET_SHARE, QUIET_S = 0.10, 3
 
@@ -328,6 +330,7 @@ class Bench:
         self.verify()
         say("the same checks by hand-written loops")
         self.verify_by_hand()
+        self.echoes()
         self.command("down", "lab", "down")
 
         for name, how, at_once in (
@@ -453,6 +456,15 @@ class Bench:
                 name,
                 partial(verify_by_testinfra, config, self.folder, sample, ask, total=total, stations=stations),
             )
+
+    def echoes(self) -> None:
+        """Measure the echo requests alone, one session a station: by fping, the floor, and by the stations' agent."""
+        campaign = self.campaign()
+        config = self.folder / "ssh_config"
+        config.write_text(_ssh_configs(campaign), "utf-8")
+        ways = list_ways(campaign.matrix.checks)
+        self.measure("echoes by fping", partial(echo_by_fping, config, ways, campaign))
+        self.measure("echoes by the agent", partial(echo_by_agent, campaign, ways))
 
     def push_by_hand(self, name: str, how: Callable[[Access, str, str], None], at_once: int) -> None:
         """Push the same files by a plain loop; then ask extranet what the loop left different."""
@@ -720,6 +732,72 @@ def verify_by_testinfra(
     return whole, {}, facts
 
 
+Way = tuple[str, str, str, str]
+"""Of an echo request: leg, family, the leg's own address, and whose is asked."""
+
+
+def list_ways(checks: Sequence[Check]) -> dict[str, list[Way]]:
+    """Return each way that must be open once, by station; those that wait for a unit are left out."""
+    found: dict[str, dict[Way, None]] = {}
+    for check in checks:
+        if check.expect == "reach" and check.unit is None:
+            way = (check.interface, check.family.value, check.source, check.address)
+            found.setdefault(check.station, {})[way] = None
+    return {station: list(ways) for station, ways in found.items()}
+
+
+def fping_command(ways: Sequence[Way], count: int, interval_ms: int) -> str:
+    """Return the shell line that sends a burst over every way of a station: an fping for each leg and family, at once."""
+    legs: dict[tuple[str, str], list[str]] = {}
+    for leg, family, _, address in ways:
+        legs.setdefault((leg, family), []).append(address)
+    runs = [
+        f"fping -{family[-1]} -q -I {shlex.quote(leg)} -c {count} -p {interval_ms} -i 1 {' '.join(addresses)} 2>&1 &"
+        for (leg, family), addresses in legs.items()
+    ]
+    return " ".join([*runs, "wait"])
+
+
+def echo_by_fping(
+    config: Path, ways: dict[str, list[Way]], campaign: Campaign
+) -> tuple[float, dict[str, float], dict[str, Any]]:
+    """Send every burst by fping, as many stations at a time as extranet asks."""
+    terms = campaign.county.policy.probing
+    whole: list[int] = []
+
+    def ask(station: str) -> None:
+        line = fping_command(ways[station], terms.echo_count, terms.echo_interval_ms)
+        done = subprocess.run(["ssh", "-F", str(config), station, line], capture_output=True, text=True, check=False)
+        whole.append(len(re.findall(r"%loss = (\d+)/\1/0%", done.stdout)))
+
+    began = time.perf_counter()
+    failed = run_loop(ways, ask, STATIONS_AT_ONCE)
+    return time.perf_counter() - began, {}, {**_echo_facts(ways), "whole": sum(whole), "errors": failed}
+
+
+def echo_by_agent(campaign: Campaign, ways: dict[str, list[Way]]) -> tuple[float, dict[str, float], dict[str, Any]]:
+    """Send the same bursts by the stations' agent."""
+    from nornir_tasks.stations.collect import ask_for_ways
+
+    whole: list[int] = []
+
+    def ask(station: str) -> None:
+        asked = [
+            {"id": str(n), "leg": leg, "family": family, "source": "", "address": address, "way": ["icmp"]}
+            for n, (leg, family, _, address) in enumerate(ways[station])
+        ]
+        rows = ask_for_ways(station, asked, campaign.county, campaign.access)
+        whole.append(sum(r["raw"]["echo"]["answered"] == r["raw"]["echo"]["sent"] for r in rows))
+
+    began = time.perf_counter()
+    failed = run_loop(ways, ask, STATIONS_AT_ONCE)
+    return time.perf_counter() - began, {}, {**_echo_facts(ways), "whole": sum(whole), "errors": failed}
+
+
+def _echo_facts(ways: dict[str, list[Way]]) -> dict[str, Any]:
+    return {"stations": len(ways), "ways": sum(map(len, ways.values()))}
+
+
 def _ssh_configs(campaign: Campaign) -> str:
     """Return one ssh configuration for all stations."""
     from nornir_tasks.stations.collect import ssh_config
@@ -742,6 +820,7 @@ def render(report: Report) -> str:
             _boots(report),
             _pushes(report),
             _verifies(report),
+            _echoes(report),
         )
         if part
     )
@@ -857,7 +936,7 @@ def _verifies(report: Report) -> str:
     own = report.find("verify")
     if own is None:
         return ""
-    full = "name, port, certificate, answer, path; from the right leg"
+    full = "name, port, certificate, answer, loss, size and path both ways; from the right leg"
     total = own.facts["checks"]
     rows = [("`extranet verify`", full, _s(own.seconds), "1", _cpu(own), "all", "all")]
     if (m := report.find("verify by extranet's pytest suite")) is not None:
@@ -879,6 +958,21 @@ def _verifies(report: Report) -> str:
             rows.append((shown, what, *took, of, right))
     head = ("how", "what it measures", "seconds", "× extranet", "processor seconds", "measured", "judged right")
     return _table(f"### Verify: {total} checks", head, rows)
+
+
+def _echoes(report: Report) -> str:
+    floor, own = report.find("echoes by fping"), report.find("echoes by the agent")
+    if floor is None or own is None:
+        return ""
+    rows = [
+        (shown, _s(m.seconds), _ratio(m.seconds, floor.seconds), _cpu(m), f"{m.facts['whole']} of {m.facts['ways']}")
+        for shown, m in (("fping", floor), ("the stations' agent (goal 1.5)", own))
+    ]
+    head = ("how", "seconds", "× fping", "processor seconds", "ways without a loss")
+    stations = floor.facts["stations"]
+    return _table(
+        f"### Echo requests alone: a burst over each way, a session with each of {stations} stations", head, rows
+    )
 
 
 def _s(seconds: float) -> str:

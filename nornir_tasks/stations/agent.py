@@ -427,7 +427,7 @@ def connect_impatiently(check: dict[str, Any], timeout: float) -> socket.socket:
                 sock.settimeout(timeout)
                 return sock
             wait_ms *= 3
-        if sent and code in (errno.ENETUNREACH, errno.ECONNREFUSED, errno.EACCES):
+        if sent and code in (errno.ENETUNREACH, errno.EACCES):  # a refusal may be the service's own
             raise TurnedAwayError(code, os.strerror(code))
         raise OSError(code, os.strerror(code))
     except BaseException:
@@ -1482,15 +1482,16 @@ class Run:
     def _plan_way(self, way: dict[str, Any]) -> None:
         """Lay out what a host at the service's side measures: the way back to a station."""
         family, address, source = family_of(way), str(way["address"]), str(way["source"])
-        for one in (address, source):
+        leg = str(way.get("leg", ""))
+        for one in (address, source or address):
             socket.inet_pton(family, one)
         str(way["id"])
         if "return" in way["way"]:
-            self.traces["back", way["id"]] = trace = Trace("", family, address, source=source, echo=True)
+            self.traces["back", way["id"]] = trace = Trace(leg, family, address, source=source, echo=True)
             trace.ends = frozenset(map(str, way.get("ends", ())))
         wanted = {"icmp", "mtu-back"} & set(way["way"])
         if wanted:
-            self.echoes["back", way["id"]] = echo = Echo("", family, address, source, self.request["echo"])
+            self.echoes["back", way["id"]] = echo = Echo(leg, family, address, source, self.request["echo"])
             echo.wants_burst, echo.wants_size = "icmp" in wanted, "mtu-back" in wanted
 
     def _plan_echo(self, check: dict[str, Any]) -> None:

@@ -297,6 +297,15 @@ class _Gathering:
             self.work.on_station(station, results)
 
 
+def ask_for_ways(
+    vantage: str, ways: Sequence[Mapping[str, Any]], county: County, access: Access
+) -> list[Mapping[str, Any]]:
+    """Have a vantage measure ways, without checks; return the agent's rows, StationUnmeasuredError without them."""
+    work = _Measuring(county, access, HopBook(planes={}), 1, None)
+    rows = work.ask(vantage, request_body((), access, county, DEADLINE_S, ways), DEADLINE_S).get("ways")
+    return rows if isinstance(rows, list) else []
+
+
 def _with_floor(result: Result, carried: Mapping[str, Carried]) -> Result:
     """Return a result with what came of its line's floor, where that was measured."""
     found = carried.get(result.check.id)
@@ -396,11 +405,20 @@ def build_request(
     if len({c.id for c in checks}) != len({c.model_dump_json() for c in checks}):
         words = f"check ids - expected one for each check, found {twice[0]} for two"
         raise StationUnmeasuredError("agent", words, Missing.NEVER_RUN)
-    nonce = secrets.token_hex(8)
+    return pack_request(request_body(checks, access, county, deadline_s, ways))
+
+
+def request_body(
+    checks: Sequence[Check],
+    access: Access,
+    county: County,
+    deadline_s: float,
+    ways: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return what the agent is asked."""
     timeout_s, terms = county.policy.timers.probe_timeout_s, county.policy.probing
-    request = {
+    return {
         "format": 2,
-        "nonce": nonce,
         "deadline_s": deadline_s,
         "timeout_s": timeout_s,
         "blocked_timeout_s": min(timeout_s, 1.5),
@@ -420,12 +438,11 @@ def build_request(
         ],
         "ways": list(ways),
     }
-    return pack_request(request, nonce)
 
 
-def pack_request(request: Mapping[str, Any], nonce: str | None = None) -> tuple[str, str]:
+def pack_request(request: Mapping[str, Any]) -> tuple[str, str]:
     """Return a request as it is sent, with the nonce of its answer."""
-    nonce = nonce or secrets.token_hex(8)
+    nonce = secrets.token_hex(8)
     text = json.dumps({**request, "nonce": nonce})
     return base64.b64encode(zlib.compress(text.encode())).decode(), nonce
 
