@@ -17,7 +17,13 @@ from nornir_tasks.intent import PLATFORMS
 from scripts.main import app
 
 FILES: dict[str, type[Model]] = {"county.yaml": Header, "policy.yaml": Policy, "access.yaml": Access}
-TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "object": "a mapping"}
+TYPES = {
+    "boolean": "true or false",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "a mapping",
+}
 FORMATS = {"ipv6network": "an IPv6 prefix", "ipv4network": "an IPv4 prefix", "date": "a date such as 2027-09-30"}
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 
@@ -86,7 +92,11 @@ def _inner(key: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any] | None:
 
 def _default(key: dict[str, Any]) -> str:
     value = key.get("default")
-    return "; may be left out" if value is None or isinstance(value, list | dict) else f"; default {value}"
+    return (
+        "; may be left out"
+        if value is None or isinstance(value, list | dict)
+        else f"; default {str(value).lower() if isinstance(value, bool) else value}"
+    )
 
 
 def _takes(key: dict[str, Any], defs: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from addressing.plan import make_plan
-from inventory.model import PLATFORM_NAMES, CoverageTarget, Model, Plane, Timers
+from inventory.model import PLATFORM_NAMES, CoverageTarget, Model, Plane, Probing, Timers
 from inventory.reader import COLUMNS, load_county
 from inventory.tables import Column
 from inventory.topology import build_topology
@@ -70,7 +70,7 @@ def test_every_column_is_explained(table: str, column: Column) -> None:
     assert column.parse(column.example) is not None
 
 
-@pytest.mark.parametrize("model", [*FILES.values(), Plane, CoverageTarget, Timers])
+@pytest.mark.parametrize("model", [*FILES.values(), Plane, CoverageTarget, Timers, Probing])
 def test_every_key_is_explained(model: type[Model]) -> None:
     """Each key of the YAML files says in one line what it means, and its example is one that the model takes."""
     for name, field in model.model_fields.items():
@@ -86,7 +86,12 @@ def test_reference_names_every_column_and_key() -> None:
     text = TARGET.read_text("utf-8")
     for columns in COLUMNS.values():
         assert all(f"| {c.name} | {c.chinese} | {c.about} |" in text for c in columns)
-    nested: dict[str, type[Model]] = {"timers.": Timers, "planes[].": Plane, "coverage[].": CoverageTarget}
+    nested: dict[str, type[Model]] = {
+        "timers.": Timers,
+        "probing.": Probing,
+        "planes[].": Plane,
+        "coverage[].": CoverageTarget,
+    }
     for prefix, model in nested.items():
         assert all(f"| {prefix}{name} | " in text for name in model.model_fields)
     assert all(f"\n| {name} | " in text for model in FILES.values() for name in model.model_fields)
