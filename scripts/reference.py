@@ -95,7 +95,7 @@ def _default(key: dict[str, Any]) -> str:
     return (
         "; may be left out"
         if value is None or isinstance(value, list | dict)
-        else f"; default {str(value).lower() if isinstance(value, bool) else value}"
+        else f"; default {value}"
     )
 
 
