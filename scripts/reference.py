@@ -92,11 +92,7 @@ def _inner(key: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any] | None:
 
 def _default(key: dict[str, Any]) -> str:
     value = key.get("default")
-    return (
-        "; may be left out"
-        if value is None or isinstance(value, list | dict)
-        else f"; default {value}"
-    )
+    return "; may be left out" if value is None or isinstance(value, list | dict) else f"; default {value}"
 
 
 def _takes(key: dict[str, Any], defs: dict[str, Any]) -> str:
