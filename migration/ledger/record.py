@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,17 +26,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from migration.clock import Clock, SystemClock, to_iso
-from migration.events import Break, Entry, Event, Head, Kind, canonical_json
+from migration.events import Break, Entry, Event, Head, Kind
+from migration.ledger import leasetable
+from migration.ledger.bodies import write_body
 from migration.ledger.chain import COLUMNS, Chain, Row, compare_head, hash_row, make_event, read_event
 from migration.ledger.databases import REVISION, Database, PostgresDatabase, SQLiteDatabase
 from migration.ledger.errors import (
-    CampaignBusyError,
     KeyConflictError,
     LeaseLostError,
     LedgerBrokenError,
     LedgerFormatError,
     LedgerUnavailableError,
-    UnfitBodyError,
 )
 from migration.ledger.groupcommit import GroupCommit, Order, Ready
 from migration.ledger.headfile import HEAD_FILE, HeadFile
@@ -53,10 +51,6 @@ PATIENCE_S = 15.0
 _RETRY_S = 0.25
 _MANY_KEYS = 100
 _ROWS_AT_A_TIME = 5_000
-_SECRET_NAME = re.compile(
-    r"(^|_)(password|passwd|passphrase|secret|token|private_key|community|credential)s?($|_)", re.IGNORECASE
-)
-_SECRET_TEXT = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 _events = sa.table("events", *(sa.column(name) for name in COLUMNS))
 _IN_ORDER = f"SELECT {', '.join(COLUMNS)} FROM events"
@@ -95,7 +89,7 @@ class Ledger:
         self.target = target
         self.readonly = readonly
         self.database = database
-        """None: there is nothing yet, and it was opened for reading."""
+        """None: no record was begun there yet, and it was opened for reading."""
         self.head_file = head
         self._clock = clock
         self._known: list[Event] = []
@@ -186,7 +180,7 @@ class Ledger:
         return self._order([self._make_ready(e.kind, e.key, e.body, e.unit, e.actor or actor) for e in entries])
 
     def _make_ready(self, kind: Kind, key: str, body: Mapping[str, Any], unit: str | None, actor: str | None) -> Ready:
-        return Ready(kind, key, self._fit_body(key, body, unit, actor), unit, actor or current_actor())
+        return Ready(kind, key, write_body(self.where, key, body, unit, actor), unit, actor or current_actor())
 
     def _order(self, entries: Sequence[Ready]) -> list[Event]:
         if self.readonly or self.database is None:
@@ -307,25 +301,6 @@ class Ledger:
         if event is None:
             raise LedgerBrokenError(self.where, [Break(seq=row.seq, kind="altered", what="its fields cannot be read")])
         return event
-
-    def _fit_body(self, key: str, body: Mapping[str, Any], unit: str | None, actor: str | None) -> str:
-        problem = _find_secret(body)
-        if problem:
-            raise UnfitBodyError(
-                self.where,
-                f"event {key!r} holds what looks like a secret at {problem}",
-                "leave it out: nothing was recorded",
-            )
-        try:
-            text = canonical_json(body)
-            "\n".join((text, key, unit or "", actor or "")).encode()
-        except (TypeError, ValueError) as error:
-            raise UnfitBodyError(
-                self.where, f"event {key!r} is not plain JSON: {error}", "record only text, numbers, lists and tables"
-            ) from error
-        if "\0" in f"{key}{unit or ''}{actor or ''}":
-            raise UnfitBodyError(self.where, f"event {key!r} has a NUL in its key, unit or actor", "leave it out")
-        return text
 
     # --- reading ---
 
@@ -514,27 +489,7 @@ class Ledger:
         if self.database is None:
             return None
         with self._errors(), self.database.engine.connect() as connection:
-            return self._newest_lease(connection)
-
-    def _newest_lease(self, connection: sa.Connection) -> LeaseState | None:
-        row = connection.exec_driver_sql(
-            f"SELECT token, holder, granted_at, expires_at, released_at, {self._database.now}"
-            " FROM leases ORDER BY token DESC LIMIT 1"
-        ).one_or_none()
-        if row is None:
-            return None
-        try:
-            holder = json.loads(row[1])
-        except ValueError:
-            holder = {}
-        return LeaseState(
-            token=row[0],
-            holder=holder if isinstance(holder, dict) else {},
-            granted_at=row[2],
-            expires_at=row[3],
-            released_at=row[4],
-            now=row[5],
-        )
+            return leasetable.read_newest(connection, self.database)
 
     def _grant(self, holder: Mapping[str, Any], length_s: float) -> int:
         if self.readonly:
@@ -542,44 +497,20 @@ class Ledger:
                 self.where, "opened for reading only", "open it for writing to hold the county"
             )
         with self._guard(), self._errors(), self._writing() as connection:
-            newest = self._newest_lease(connection)
-            gone = bool(holder["place"]) and newest is not None and newest.holder.get("place") == holder["place"]
-            if newest is not None and newest.live and not gone:
-                left_s = newest.expires_at - newest.now
-                raise CampaignBusyError(self.where, newest.holder, age_s=newest.age_s, free_in_s=left_s)
-            token = newest.token + 1 if newest else 1
-            now = self._database.now
-            connection.execute(
-                sa.text(
-                    "INSERT INTO leases (token, holder, granted_at, expires_at)"
-                    f" VALUES (:token, :holder, {now}, {now} + :length)"
-                ),
-                {"token": token, "holder": canonical_json(holder), "length": length_s},
-            )
+            token = leasetable.grant(connection, self._database, holder, length_s)
             connection.commit()
             return token
 
     def _renew(self, token: int, length_s: float) -> LeaseState | None:
         with self._errors(), self._writing() as connection:
-            newest = self._newest_lease(connection)
-            if newest is None or newest.token != token or newest.released_at is not None:
-                return newest
-            connection.execute(
-                sa.text(f"UPDATE leases SET expires_at = {self._database.now} + :length WHERE token = :token"),
-                {"token": token, "length": length_s},
-            )
+            newer = leasetable.renew(connection, self._database, token, length_s)
             connection.commit()
-            return None
+            return newer
 
     def _release(self, token: int) -> None:
         with self._errors(), self._writing() as connection:
-            newest = self._newest_lease(connection)
-            if newest is not None and newest.token == token and newest.released_at is None:
-                connection.execute(
-                    sa.text(f"UPDATE leases SET released_at = {self._database.now} WHERE token = :token"),
-                    {"token": token},
-                )
-                connection.commit()
+            leasetable.release(connection, self._database, token)
+            connection.commit()
 
     # --- the database ---
 
@@ -594,10 +525,12 @@ class Ledger:
             return
         if self.readonly:
             with self._errors(), self.database.engine.connect() as connection:
-                if sa.inspect(connection).get_table_names():
+                begun = bool(sa.inspect(connection).get_table_names())
+                if begun:
                     self._check_format(connection, county)
-                else:
-                    self._refuse_format(connection, {}, None)
+            if not begun:
+                self.close()
+                self.database = None
             return
         with self._guard(), self._errors(), self._writing() as connection:
             if not sa.inspect(connection).get_table_names():
@@ -650,14 +583,14 @@ class Ledger:
         version = connection.exec_driver_sql("SELECT max(version) FROM ledger_format").scalar()
         columns = {c["name"] for c in inspector.get_columns("events")}
         if version != REVISION or columns != set(COLUMNS) or "leases" not in names:
-            self._refuse_format(connection, columns, version)
+            self._refuse_format(columns, version)
         owner = connection.exec_driver_sql("SELECT county FROM ledger_format").scalar()
         if county is not None and owner is not None and owner != county:
             raise LedgerFormatError(
                 self.where, f"the record of another county - expected {county}, found {owner}", "name this county's own"
             )
 
-    def _refuse_format(self, _connection: sa.Connection, columns: Iterable[str], version: int | None) -> None:
+    def _refuse_format(self, columns: Iterable[str], version: int | None) -> None:
         older = isinstance(version, int) and version < REVISION and set(columns) <= set(COLUMNS)
         todo = "run 'extranet ledger upgrade': it makes a backup first" if older else "use the version that wrote it"
         raise LedgerFormatError(
@@ -727,21 +660,3 @@ def _path_of(path_or_url: Path | str) -> Path:
         return Path(url.database)
     path = Path(path_or_url)
     return path / LEDGER_FILE if path.is_dir() else path
-
-
-def _find_secret(value: Any, where: str = "body") -> str:
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            if _SECRET_NAME.search(str(name)):
-                return f"{where}.{name}"
-            found = _find_secret(inner, f"{where}.{name}")
-            if found:
-                return found
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            found = _find_secret(inner, f"{where}[{index}]")
-            if found:
-                return found
-    elif isinstance(value, str) and _SECRET_TEXT.search(value):
-        return where
-    return ""
