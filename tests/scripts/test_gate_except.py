@@ -1,0 +1,78 @@
+"""`extranet gate except`: what is typed wrong is said before anything is asked, and what nothing excuses is refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from inventory.reader import load_county
+from scripts.bench_gates import CHECKS, measure
+from scripts.main import app
+
+runner = CliRunner()
+UNIT = "finance-man@chengguan"
+SOON = f"{datetime.now().astimezone() + timedelta(days=3):%Y-%m-%d}"
+TITLES = ("--why", "the hall is being rebuilt", "--by", "财政局局长", "--approved-by", "县大数据局局长")
+
+
+@pytest.fixture
+def county(tmp_path: Path) -> Path:
+    """A planned county whose devices nobody can reach."""
+    folder = tmp_path / "county"
+    assert runner.invoke(app, ["init", str(folder)]).exit_code == 0
+    assert runner.invoke(app, ["plan", "addresses", "--county", str(folder)]).exit_code == 0
+    (folder / "known_hosts").write_text("", "utf-8")
+    addresses = {s.id: "127.0.0.1" for s in load_county(folder).stations}
+    access = {"target": "field", "name": "x", "port": 9, "known_hosts": "known_hosts", "addresses": addresses}
+    (folder / "access.yaml").write_text(json.dumps(access), "utf-8")
+    return folder
+
+
+def gate_except(county: Path, *arguments: str) -> tuple[int, str]:
+    """Run the command; return its exit code and all it said."""
+    result = runner.invoke(app, ["gate", "except", UNIT, "--county", str(county), *arguments])
+    return result.exit_code, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (TITLES, "--until: an exception needs its end"),
+        ((*TITLES[:4], "--until", SOON), "two titles are needed"),
+        ((*TITLES[:5], "财政局　局长", "--until", SOON), "two different titles"),
+        ((*TITLES[2:], "--until", SOON), "no reason is given"),
+        ((*TITLES, "--until", "2099-01-01"), "would stand too long"),
+        ((*TITLES, "--until", "2020-01-01"), "over before it begins"),
+        ((*TITLES, "--until", SOON), "name --station, --service, --check or --kind"),
+        ((*TITLES, "--until", SOON, "--kind", "failed"), "is what was named"),
+        (("--withdraw", "ex-1", "--by", "x", "--why", "y"), "exception 'ex-1'"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_line_and_recorded_nowhere(
+    county: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """A missing title, reason, end or selector is bad usage, and leaves no ledger behind, even with --yes."""
+    code, said = gate_except(county, *arguments, "--yes")
+    assert code == 2, said
+    assert words in said
+    assert not (county / "ledger.sqlite").exists()
+
+
+def test_what_nothing_excuses_is_refused(county: Path) -> None:
+    """A unit that is not provisioned is not talked into cutover, whoever signs: exit 3, and nothing is recorded."""
+    code, said = gate_except(county, *TITLES, "--until", SOON, "--kind", "state", "--yes")
+    assert code == 3, said
+    assert "never excused (state) finance-man@chengguan cannot cut over now" in said
+    assert not (county / "ledger.sqlite").exists()
+
+
+def test_the_bench_measures_what_it_says() -> None:
+    """Every unit is asked about, and every station has the results that are counted."""
+    found = measure(2, towns=1, villages=2)
+    assert (found.stations, found.units, found.results) == (8, 16, 8 * CHECKS)
+    assert found.allowed + found.refused == found.units
+    assert found.refused >= 2 * 2  # the hubs wait for the others
