@@ -7,13 +7,14 @@ NetBox where it has them (site, device, interface, circuit, tenant, VRF).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, time
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Literal, NamedTuple, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 EXTRANET = "extranet"
 """The `network` of circuits and devices that belong to the extranet itself."""
@@ -376,6 +377,96 @@ class Probing(Model):
     )
 
 
+Source = Literal["counters", "neighbors", "routes", "config", "flows", "names"]
+"""What can be asked about who still uses an old line; what a device does not tell is unknown."""
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class Soak(Model):
+    """How long and how closely an old line is watched before it is drained; how long is `timers.soak_s`."""
+
+    samples: int = Field(
+        default=28, ge=2, le=100_000, description="samples without a break that must be clean", examples=[28]
+    )
+    longest_gap_s: int = Field(
+        default=8 * 3600,
+        ge=1,
+        description="seconds that may lie between two samples, and between the last one and now",
+        examples=[28800],
+    )
+    business_days: int = Field(
+        default=5, ge=0, le=366, description="business days that the samples must cover; 0: none", examples=[5]
+    )
+    samples_a_day: int = Field(
+        default=2, ge=1, le=1440, description="samples inside business hours that cover a business day", examples=[2]
+    )
+    days: tuple[Day, ...] = Field(
+        default=DAYS[:5], min_length=1, description="the days on which windows are open", examples=[["mon", "fri"]]
+    )
+    hours: str = Field(
+        default="09:00-17:00",
+        pattern=r"^[0-2]\d:[0-5]\d-[0-2]\d:[0-5]\d$",
+        description="the hours in which windows are open, from-to",
+        examples=["09:00-17:00"],
+    )
+    time_zone: str = Field(
+        default="Asia/Shanghai", description="the time zone of those hours (IANA name)", examples=["Asia/Shanghai"]
+    )
+    packets_per_minute: int = Field(
+        default=60,
+        ge=0,
+        description="packets a minute that a port of the line may carry: routing hellos",
+        examples=[60],
+    )
+    bytes_per_minute: int = Field(
+        default=8192,
+        ge=0,
+        description="bytes a minute that a port of the line may carry: routing hellos",
+        examples=[8192],
+    )
+    forwarded_per_minute: int = Field(
+        default=0, ge=0, description="packets a minute that an old router may forward; hellos never are", examples=[0]
+    )
+    listen_s: float = Field(
+        default=3, ge=0, le=60, description="seconds to listen to packets on an old router in each sample", examples=[3]
+    )
+    must_know: tuple[Source, ...] = Field(
+        default=("counters", "neighbors", "routes", "config", "names"),
+        description="what must be known in each sample; of counters and flows always one",
+        examples=[["counters", "neighbors", "routes", "config", "names"]],
+    )
+
+    @field_validator("hours")
+    @classmethod
+    def _check_hours(cls, value: str) -> str:
+        opens, closes = map(time.fromisoformat, value.split("-"))
+        if opens >= closes:
+            raise ValueError(f"expected an end after the beginning, found {value}")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"expected a time zone such as Asia/Shanghai, found {value!r}") from None
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the business hours."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def opening(self) -> tuple[time, time]:
+        """When windows open and close."""
+        opens, closes = map(time.fromisoformat, self.hours.split("-"))
+        return opens, closes
+
+
 class Policy(Model):
     """What the county decided. `pool` is the IPv6 block the plan divides."""
 
@@ -413,6 +504,9 @@ class Policy(Model):
     )
     probing: Probing = Field(
         default=Probing(), description="what a way must be like", examples=[{"min_mtu_bytes": 1492}]
+    )
+    soak: Soak = Field(
+        default=Soak(), description="how an old line is watched before it is drained", examples=[{"samples": 28}]
     )
     planes: tuple[Plane, ...] = Field(
         description="what keeps departments apart: one VRF each; exactly one is public and one is shared",

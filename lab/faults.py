@@ -1,5 +1,7 @@
 """Faults on demand: lines cut, narrowed or slowed, routers stopped, packets of one kind dropped, SSH sessions killed.
 
+Strangers are plugged in and lines made to flap.
+
 And what ordinary mistakes leave behind: a route over the old line, a leak between VRFs, a wrong back end, a wrong
 certificate, an old address in the name server.
 
@@ -29,8 +31,9 @@ from inventory.model import County, Model, Protocol
 from lab import kernel
 from lab.errors import LabBootError, LabError
 from lab.layout import MANAGEMENT
-from lab.nodes import NETNS_DIR, START, exec_in, namespace_path
+from lab.nodes import NETNS_DIR, START, exec_in, namespace_path, processes_of
 from lab.state import Cable, CableEnd, LabState, NodeState, replace_file, runtime_dir
+from lab.stowaways import Stowaway, put_stowaway, take_stowaway
 
 _TABLE = "inet extranet_fault"
 _EARLY = -300
@@ -131,6 +134,7 @@ class Faults(Model):
     stopped: tuple[str, ...] = ()
     leans: tuple[Lean, ...] = ()
     alterations: tuple[Alteration, ...] = ()
+    stowaways: tuple[Stowaway, ...] = ()
 
 
 class FaultError(LabError):
@@ -199,6 +203,42 @@ def restore(state: LabState, name: str) -> tuple[Cable, ...]:
             rest = tuple(c for c in box[0].cuts if c.cable.link != one.cable.link)
             box[0] = box[0].model_copy(update={"cuts": rest})
     return tuple(mended)
+
+
+def flap(state: LabState, name: str, *, times: int = 3, dark_s: float = 0.2) -> tuple[Cable, ...]:
+    """Let a link (or every link of a circuit) lose and find its carrier some times; it is up at the end."""
+    cables = find_cables(state, name)
+    with _changing(state) as box:
+        for one in box[0].cuts:
+            if one.cable in cables:
+                raise FaultError(name, "is cut", f"mend it first with 'extranet lab fault restore {name}'")
+        for _ in range(times):
+            switched = [cable for cable in cables if _switch_cable(state, cable, up=False)]
+            time.sleep(dark_s)
+            for cable in switched:
+                _switch_cable(state, cable, up=True)
+            time.sleep(dark_s)
+    return cables
+
+
+def stow(state: LabState, unit: str) -> Stowaway:
+    """Plug an undeclared host in where a unit's old line serves it; it keeps talking over it."""
+    with _changing(state) as box:
+        if any(s.unit == unit for s in box[0].stowaways):
+            raise FaultError(unit, "has a stowaway already", f"take it out with 'extranet lab fault unstow {unit}'")
+        found = put_stowaway(state, unit)
+        box[0] = box[0].model_copy(update={"stowaways": (*box[0].stowaways, found)})
+    return found
+
+
+def unstow(state: LabState, unit: str) -> bool:
+    """Take a unit's stowaway out again; tell whether there was one."""
+    with _changing(state) as box:
+        gone = [s for s in box[0].stowaways if s.unit == unit]
+        for one in gone:
+            take_stowaway(state, one)
+        box[0] = box[0].model_copy(update={"stowaways": tuple(s for s in box[0].stowaways if s.unit != unit)})
+    return bool(gone)
 
 
 def _switch_cable(state: LabState, cable: Cable, *, up: bool) -> list[str]:
@@ -613,21 +653,6 @@ def kill_ssh(state: LabState, name: str) -> int:
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
     return killed
-
-
-def processes_of(node: NodeState) -> list[int]:
-    """Return the pids of everything in a node's process namespace."""
-    try:
-        wanted = os.stat(f"/proc/{node.pid}/ns/pid").st_ino  # noqa: PTH116 - /proc links, thousands
-    except OSError:
-        return []
-    found = []
-    for entry in os.listdir("/proc"):  # noqa: PTH208 - names only
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if os.stat(f"/proc/{entry}/ns/pid").st_ino == wanted:  # noqa: PTH116 - as above
-                    found.append(int(entry))
-    return found
 
 
 def _run(argv: list[str], text: str | None = None) -> None:

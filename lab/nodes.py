@@ -257,6 +257,21 @@ def namespace_path(node: NodeState, plane: str | None = None) -> str:
     return f"/proc/{node.pid}/root{NETNS_DIR}/{plane}" if plane else f"/proc/{node.pid}/ns/net"
 
 
+def processes_of(node: NodeState) -> list[int]:
+    """Return the pids of everything in a node's process namespace."""
+    try:
+        wanted = os.stat(f"/proc/{node.pid}/ns/pid").st_ino  # noqa: PTH116 - /proc links, thousands
+    except OSError:
+        return []
+    found = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - names only
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{entry}/ns/pid").st_ino == wanted:  # noqa: PTH116 - as above
+                    found.append(int(entry))
+    return found
+
+
 def shell_code(returncode: int) -> int:
     """Return the exit code a shell would give: 128+N for a program that signal N ended."""
     return returncode if returncode >= 0 else 128 - returncode

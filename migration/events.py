@@ -30,6 +30,7 @@ class Kind(StrEnum):
     INTENT = "intent"
     OUTCOME = "outcome"
     EVIDENCE = "evidence"
+    SOAK = "soak"
     VERDICT = "verdict"
     NOTE = "note"
     EXCEPTION = "exception"

@@ -293,7 +293,7 @@ def _read_whole(path: Path, digest: str) -> tuple[Evidence | None, str]:
     mark = (str(path), digest, stat.st_ino, stat.st_mtime_ns, stat.st_size)
     if mark in _checked:
         return _checked[mark], ""
-    content, why = _load(path, digest)
+    content, why = load_content(path, digest)
     if why:
         return None, why
     try:
@@ -311,8 +311,8 @@ _CHECKED_RESULTS = 60_000
 _checked: dict[tuple[str, str, int, int, int], Evidence] = {}
 
 
-def _load(path: Path, digest: str) -> tuple[dict[str, Any], str]:
-    """Return a file's content and why it is no evidence (empty when it is)."""
+def load_content(path: Path, digest: str) -> tuple[dict[str, Any], str]:
+    """Return what `write_content` wrote, and why it is no evidence (empty when it is)."""
     name = f"{EVIDENCE_DIR}/{path.name}"
     try:
         content = json.loads(gzip.decompress(path.read_bytes()))

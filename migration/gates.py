@@ -13,6 +13,7 @@ from enum import StrEnum
 from inventory.model import EXTRANET, Circuit, County, Model, Unit
 from inventory.wording import say_span
 from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment
+from migration.soak import judge_soak
 from migration.units import UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
 from migration.waivers import excuse
 from nornir_tasks.drivers import Capabilities
@@ -155,9 +156,9 @@ def judge_retirement(
     """Judge whether a stage of a unit's retirement may begin.
 
     Asks for the state, the time in it, that nobody else still hangs on the link, that the extranet does not run over
-    what is taken away, and proof for everybody who used it, measured without the old path: withheld by a trial
-    (`judge_trial`), or once it is drained or shut. `together` are the units that go in the same wave: the proof must
-    hold without any of their old paths.
+    what is taken away, that the old line was watched and seen unused, and proof for everybody who used it, measured
+    without the old path: withheld by a trial (`judge_trial`), or once it is drained or shut. `together` are the units
+    that go in the same wave: the proof must hold without any of their old paths.
     """
     stage = Stage(stage)
     unit = find_unit(situation.county, unit_id)
@@ -174,6 +175,7 @@ def judge_retirement(
         reasons += _waited(record, UnitState.SHUT, situation.policy.timers.hold_s, ReasonKind.HOLD, situation)
     reasons += _dependents(unit, stage, situation)
     reasons += _carried(unit, stage, situation)
+    reasons += judge_soak(unit, situation, stage.value)
     gone = {Stage.SHUT: UnitState.DRAINED, Stage.REMOVE: UnitState.SHUT}.get(stage)
     others = tuple(u for u in dict.fromkeys(together) if u != unit.id)
     trial = frozenset({unit.id, *others})

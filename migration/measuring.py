@@ -22,7 +22,8 @@ from migration.evidence import (
     write_evidence,
 )
 from migration.proof import Situation
-from migration.units import fold, last_changes
+from migration.soak_samples import collect_samples
+from migration.units import fold, last_changes, own_acts, soaking_since
 from migration.waivers import fold_waivers
 from nornir_tasks.changes import read_configs
 from nornir_tasks.stations.collect import OnStation, measure
@@ -159,18 +160,21 @@ def read_situation(
 ) -> Situation:
     """Gather everything the gates decide from; asks `devices` what they run now, unless `current` says it."""
     events = campaign.events()
+    records = fold(events, campaign.county)
     now = campaign.clock.now()
     since = now.timestamp() - campaign.county.policy.timers.evidence_ttl_s - 1
     return Situation(
         county=campaign.county,
         checks=campaign.matrix.checks,
         evidence=collect_evidence(campaign.folder, events, since=since),
-        records=fold(events, campaign.county),
+        records=records,
         changes=last_changes(events),
         current=current or read_bound(campaign, devices, say=say),
         now=now,
         policy=campaign.county.policy,
         waivers=fold_waivers(events, campaign.county.policy.timers),
+        soak=collect_samples(campaign.folder, events, since=soaking_since(records)),
+        acts=own_acts(events),
     )
 
 

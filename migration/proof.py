@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from inventory.model import EXTRANET, Circuit, County, Family, Model, Policy, Unit
 from inventory.wording import say_span
 from migration.evidence import Bound, Evidence
-from migration.units import Change, UnitRecord, UnitState, devices_under
+from migration.soak_samples import SoakSample
+from migration.units import Act, Change, UnitRecord, UnitState, devices_under
 from nornir_tasks.stations.model import WHOSE_WAY, Check, Outcome, Result
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class ReasonKind(StrEnum):
     """A legacy router on the way or under the vantage, or a path that is not known."""
     LEAK = "leak"
     """What must be blocked is not."""
+    IN_USE = "in-use"
+    """Somebody was seen on the old line, or what was seen does not show that nobody was."""
     FAILED = "failed"
     UNKNOWN = "unknown"
 
@@ -166,6 +169,7 @@ class Situation:
     digests of now: a device that could not be asked is simply not in `current.configs`, and refuses what depends on it.
     `resuming` is the key of the open intent that is being taken up again, which then does not stand against itself.
     `waivers` are the exceptions on record, over ones too.
+    `soak` holds the samples of old lines, lost ones included, in the ledger's order; `acts` our own changes, `own_acts`.
     """
 
     county: County
@@ -178,6 +182,8 @@ class Situation:
     policy: Policy
     resuming: str | None = None
     waivers: tuple[Waiver, ...] = ()
+    soak: tuple[SoakSample, ...] = ()
+    acts: tuple[Act, ...] = ()
 
     @cached_property
     def now_s(self) -> float:
@@ -265,6 +271,23 @@ class Situation:
     def extranet_ends(self) -> dict[tuple[str, str], str]:
         """Extranet circuits by the ports on which they end."""
         return {end: c.id for c in self.county.circuits if c.network == EXTRANET for end in line_ends(c)}
+
+    @cached_property
+    def acts_by_device(self) -> dict[str, list[Act]]:
+        """Our own changes, oldest first, by device."""
+        out: dict[str, list[Act]] = defaultdict(list)
+        for act in self.acts:
+            for device in act.devices:
+                out[device].append(act)
+        return out
+
+    @cached_property
+    def addresses_of_names(self) -> dict[tuple[str, str], set[str]]:
+        """Where services are now, by name and family."""
+        out: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for check in self.checks:
+            out[check.dns_name, check.family.value].add(check.address)
+        return out
 
     def record(self, unit: str) -> UnitRecord:
         """Return a unit's record; one that nothing was recorded about is as surveyed."""

@@ -6,22 +6,22 @@ refuses and says why, station by station. After each stage the same stations are
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from inventory.model import SiteClass, Unit
-from inventory.wording import say_span
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, judge_way_back, refuse
-from migration.events import Kind
+from migration.events import Event, Kind
 from migration.gates import Stage, Verdict, judge_together, users_of
 from migration.measuring import OnProgress, no_progress, read_situation
 from migration.moves import bystander_checks, move_units, show_phases, unit_checks
 from migration.proof import Excused, ReasonKind, Situation
+from migration.sampling import take_sample, watch_out
+from migration.soak import next_stage, stand_soak
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
-from migration.units import Step, UnitState, devices_under, outcome_body
+from migration.units import Step, UnitRecord, UnitState, devices_under, outcome_body
 
 Until = Literal["drained", "shut", "removed"]
 
@@ -143,6 +143,7 @@ class _Retirement:
             least = self._least_advanced()
             if not least:
                 return self._reports({})
+            self._look_first(least)
             situation, verdicts = judge(self.campaign, least, wave=self.wave, say=self.say)
             if self.wait and self._wait_out(situation, verdicts):
                 continue
@@ -154,6 +155,24 @@ class _Retirement:
             excused = {u: v.excused for u, v in verdicts.items()}
             if not self._take_stage(least, situation.record(least[0].id).state, excused):
                 return self._reports({})
+
+    def _look_first(self, units: Sequence[Unit]) -> None:
+        """Take the sample that a crash or a way back left out: what the next stage counts from."""
+        records, events = self.campaign.records(), self.campaign.events()
+        late = [u for u in units if u.id in self.unlooked(records, events)]
+        if late:
+            take_sample(self.campaign, late, say=self.say)
+
+    @staticmethod
+    def unlooked(records: Mapping[str, UnitRecord], events: Sequence[Event]) -> set[str]:
+        """Return the units drained or shut of which no sample was taken since."""
+        last = {u: e.moment for e in events if e.kind is Kind.SOAK for u in e.body.get("units", ())}
+        stages = {UnitState.DRAINED, UnitState.SHUT}
+        return {
+            unit
+            for unit, record in records.items()
+            if record.state in stages and record.since is not None and (unit not in last or last[unit] < record.since)
+        }
 
     def _least_advanced(self) -> list[Unit]:
         """Return the units that have the longest way to go, all in one state; none when all have arrived."""
@@ -177,25 +196,16 @@ class _Retirement:
         return out
 
     def _wait_out(self, situation: Situation, verdicts: Mapping[str, Verdict]) -> bool:
-        """Sleep until soaks and holds are over when they are all that is missing; tell whether it slept."""
-        left_s, word = 0.0, ""
-        for unit, verdict in verdicts.items():
-            if verdict.allowed:
-                continue
-            record, timers = situation.record(unit), situation.policy.timers
-            if record.state is UnitState.SHUT:
-                since, wanted_s, word = record.entered.get(UnitState.SHUT), timers.hold_s, "hold"
-            else:
-                since, wanted_s, word = record.entered.get(UnitState.CUT_OVER), timers.soak_s, "soak"
-            rest_s = wanted_s - (situation.now - since).total_seconds() if since else 0.0
-            if rest_s <= 0 or not all(r.why.startswith(f"the {word} of {unit} is not over") for r in verdict.reasons):
+        """Watch the old lines until soaks and holds are over, when they are all that is missing; tell whether it did."""
+        refused = [u for u in self.group if u.id in verdicts and not verdicts[u.id].allowed]
+        for unit in refused:
+            standing = stand_soak(unit, situation, next_stage(situation.record(unit.id).state))
+            waiting = tuple(f"the {word} of {unit.id} is not over" for word in ("soak", "hold"))
+            if standing.against or not all(r.why.startswith(waiting) for r in verdicts[unit.id].reasons):
                 return False
-            left_s = max(left_s, rest_s)
-        if left_s <= 0:
-            return False
-        self.say(f"· waiting {say_span(left_s)} for the {word} to be over")
-        time.sleep(left_s + 0.1)
-        return True
+        if refused:
+            watch_out(self.campaign, refused, situation, say=self.say, on_progress=self.on_progress)
+        return bool(refused)
 
     def _take_stage(self, units: Sequence[Unit], state: UnitState, excused: Mapping[str, tuple[Excused, ...]]) -> bool:
         """Carry one stage out for units in one state; tell whether it was kept."""
@@ -230,6 +240,8 @@ class _Retirement:
             on_progress=self.on_progress,
         )[0]
         self.ended |= {u.id: ended for u in units}
+        if ended.ok and plan.end is not UnitState.REMOVED:
+            take_sample(self.campaign, units, say=self.say)  # what the next stage begins to count from
         return ended.ok
 
 

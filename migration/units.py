@@ -153,6 +153,18 @@ class Change(Model):
     finished: bool
 
 
+class Act(Model):
+    """A change of ours to some devices, from its intent to its outcome (None: not ended)."""
+
+    devices: frozenset[str]
+    began: float
+    ended: float | None
+
+    def during(self, start: float, end: float) -> bool:
+        """Tell whether it was under way at any time between two moments (Unix times)."""
+        return self.began <= end and (self.ended is None or self.ended >= start)
+
+
 def intent_body(
     step: Step, *, start: UnitState, end: UnitState, devices: Iterable[str], change: str, **more: Any
 ) -> dict[str, Any]:
@@ -244,6 +256,16 @@ def fold(events: Iterable[Event], county: County) -> dict[str, UnitRecord]:
     return records
 
 
+def soaking_since(records: Mapping[str, UnitRecord]) -> float:
+    """Return when the first unit that is not yet removed was cut over (Unix time): samples from before tell nothing."""
+    moments = (
+        record.entered[UnitState.CUT_OVER].timestamp()
+        for record in records.values()
+        if UnitState.CUT_OVER in record.entered and record.state is not UnitState.REMOVED
+    )
+    return min(moments, default=float("inf"))
+
+
 def last_changes(events: Iterable[Event]) -> dict[str, Change]:
     """Return, by device, the last change that was intended on it, finished or not."""
     out: dict[str, Change] = {}
@@ -265,6 +287,18 @@ def last_changes(events: Iterable[Event]) -> dict[str, Change]:
                 if change.key == event.key:
                     out[device] = change.model_copy(update={"finished": True})
     return out
+
+
+def own_acts(events: Iterable[Event]) -> tuple[Act, ...]:
+    """Return every change of ours, oldest first."""
+    out: dict[str, Act] = {}
+    for event in events:
+        if event.kind is Kind.INTENT:
+            devices = frozenset(_names(event.body.get("devices")))
+            out[event.key] = Act(devices=devices, began=event.moment.timestamp(), ended=None)
+        elif event.kind is Kind.OUTCOME and event.key in out:
+            out[event.key] = out[event.key].model_copy(update={"ended": event.moment.timestamp()})
+    return tuple(out.values())
 
 
 def open_intents(events: Iterable[Event]) -> tuple[Event, ...]:

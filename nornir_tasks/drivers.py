@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Network
 from typing import ClassVar, Protocol
 
 from inventory.errors import ExtranetError
 from inventory.model import Model
+from nornir_tasks.old_line import UsageRead
 
 
 class Capabilities(Model):
@@ -66,6 +68,12 @@ class Driver(Protocol):
 
     def look(self, probes: Sequence[RouterProbe]) -> list[RouterSight]:
         """Ping and trace from the router itself, all probes at once; one sight a probe, in their order."""
+
+    def read_usage(self, names: Sequence[IPv4Network], *, listen_s: float) -> UsageRead:
+        """Return who still uses the device, in one go: changes nothing; what it cannot tell is unknown by name.
+
+        `names` are the prefixes whose routes and configuration lines are wanted.
+        """
 
     def load_replace_candidate(self, config: str) -> None:
         """Stage a whole configuration and have the device check it."""

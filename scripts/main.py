@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.commands import config, county, lab, ledger, migrate, outage, plan, playbook, survey, verify
+from scripts.commands import config, county, lab, ledger, migrate, outage, plan, playbook, soak, survey, verify
 
 
 def say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Move departments' own networks onto one extranet, and switch the old ones off safely.\n\n"
-        "The job in order: survey check → plan addresses → config render/diff/push → verify → cutover → prove → retire. "
+        "The job in order: survey check → plan addresses → config render/diff/push → verify → cutover → soak → prove → retire. "
         "Every command takes --county DIR and --json. Exit codes: 0 good, 1 a check failed, 2 bad usage or input, "
         "3 refused by a gate, 4 unknown or interrupted."
     ),
@@ -50,6 +50,7 @@ app.add_typer(config.app, name="config", help="Intended configuration: render, d
 app.command("verify")(verify.verify)
 app.command("cutover")(migrate.cutover)
 app.command("prove")(migrate.prove)
+app.command("soak")(soak.soak)
 app.command("retire")(migrate.retire)
 app.add_typer(migrate.gate_app, name="gate", help="Why a step would be allowed or refused.")
 app.command("status")(migrate.status)

@@ -74,13 +74,18 @@ def _key_rows(schema: dict[str, Any], prefix: str = "", defs: dict[str, Any] | N
         optional = "" if name in schema.get("required", ()) else _default(key)
         example = json.dumps(key["examples"][0], ensure_ascii=False).strip('"')
         inner = _inner(key, defs)
-        takes = "a list of mappings" if "items" in key else "a mapping" if inner else _takes(key, defs)
+        takes = _takes_list(key["items"], defs) if "items" in key else "a mapping" if inner else _takes(key, defs)
         rows.append(
             f"| {prefix}{name} | {key['description']} | {takes}{optional} | `{example}` |".replace(" | ``", " | ")
         )
         if inner:
             rows += _key_rows(inner, f"{prefix}{name}{'[]' if 'items' in key else ''}.", defs)
     return rows
+
+
+def _takes_list(items: dict[str, Any], defs: dict[str, Any]) -> str:
+    """Say what a list holds."""
+    return "a list of mappings" if "$ref" in items else f"a list, each {_takes(items, defs)}"
 
 
 def _inner(key: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any] | None:

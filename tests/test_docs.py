@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from addressing.plan import make_plan
-from inventory.model import PLATFORM_NAMES, CoverageTarget, Model, Plane, Probing, Timers
+from inventory.model import PLATFORM_NAMES, CoverageTarget, Model, Plane, Probing, Soak, Timers
 from inventory.reader import COLUMNS, load_county
 from inventory.tables import Column
 from inventory.topology import build_topology
@@ -70,7 +70,7 @@ def test_every_column_is_explained(table: str, column: Column) -> None:
     assert column.parse(column.example) is not None
 
 
-@pytest.mark.parametrize("model", [*FILES.values(), Plane, CoverageTarget, Timers, Probing])
+@pytest.mark.parametrize("model", [*FILES.values(), Plane, CoverageTarget, Timers, Probing, Soak])
 def test_every_key_is_explained(model: type[Model]) -> None:
     """Each key of the YAML files says in one line what it means, and its example is one that the model takes."""
     for name, field in model.model_fields.items():
@@ -89,6 +89,7 @@ def test_reference_names_every_column_and_key() -> None:
     nested: dict[str, type[Model]] = {
         "timers.": Timers,
         "probing.": Probing,
+        "soak.": Soak,
         "planes[].": Plane,
         "coverage[].": CoverageTarget,
     }

@@ -24,6 +24,7 @@ NodeName = Annotated[str, typer.Argument(metavar="NODE", help="A router, station
 LineName = Annotated[
     str, typer.Argument(metavar="LINK", help="A circuit (all its links), or one link (CIRCUIT/PLANE).")
 ]
+UnitName = Annotated[str, typer.Argument(metavar="UNIT", help="The unit, `network@site`, on whose old line it sits.")]
 PlaneName = Annotated[str | None, typer.Option("--plane", help="Only in this plane's VRF of a router.")]
 
 
@@ -412,6 +413,45 @@ def mend(
     _say({"mended": [a.name for a in gone]}, text, as_json=as_json)
 
 
+@fault.command()
+@boundary
+def flap(
+    line: LineName,
+    county: CountyDir = HERE,
+    *,
+    times: Annotated[int, typer.Option(min=1, max=100, help="How often it loses its carrier.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Let a line lose and find its carrier a few times; it is up at the end."""
+    from lab import faults
+
+    _say_cables("flapped", faults.flap(_state(county), line, times=times), line, as_json=as_json)
+
+
+@fault.command()
+@boundary
+def stowaway(unit: UnitName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Plug in a host that no table names where a unit's old line still serves it: it keeps talking over the line."""
+    from lab import faults
+    from lab.stowaways import PORT
+
+    found = faults.stow(_state(county), unit)
+    where = f"{found.router} port {PORT}" if found.router else f"the county's LAN, by {found.hub}"
+    _say(found.model_dump(mode="json"), f"{unit}: {found.address} sits at {where}, and talks", as_json=as_json)
+
+
+@fault.command()
+@boundary
+def unstow(unit: UnitName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+    """Take a unit's stowaway out again."""
+    from lab import faults
+
+    gone = faults.unstow(_state(county), unit)
+    _say(
+        {"unit": unit, "gone": gone}, f"{unit}: {'its stowaway is gone' if gone else 'nothing to do'}", as_json=as_json
+    )
+
+
 def _say_alteration(made: Alteration, *, as_json: bool) -> None:
     _say(
         {"fault": made.name, "means": made.words},
@@ -458,6 +498,7 @@ def _fault_lines(faults: Faults) -> list[str]:
     lines = [f"{c.cable.link} is cut" for c in faults.cuts]
     lines += [f"{name} is stopped" for name in faults.stopped]
     lines += [f"{one.service} leans on {one.router}" for one in faults.leans]
+    lines += [f"a stranger, {s.address}, talks over the old line of {s.unit}" for s in faults.stowaways]
     lines += [f"{a.words} ({a.name})" for a in faults.alterations]
     for d in faults.drops:
         lines.append(

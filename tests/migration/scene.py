@@ -31,6 +31,7 @@ from inventory.model import (
     Service,
     Site,
     SiteClass,
+    Soak,
     Station,
     Timers,
 )
@@ -39,8 +40,10 @@ from migration.events import GENESIS, Event, Kind, hash_event
 from migration.evidence import Bound, Evidence, inventory_digest, make_evidence
 from migration.matrix import BLOCKED_WAY, REACH_WAY
 from migration.proof import Situation
-from migration.units import Step, UnitState, fold, intent_body, last_changes, outcome_body
+from migration.soak_samples import SoakSample
+from migration.units import Step, UnitState, fold, intent_body, last_changes, outcome_body, own_acts
 from nornir_tasks.stations.model import Check, Finding, Outcome, Result
+from tests.migration.soak_scene import clean_samples
 
 T0 = datetime(2027, 9, 1, 8, 0, tzinfo=UTC)
 """When the stories of these tests begin."""
@@ -84,12 +87,13 @@ def build_county(**timers: float) -> County:
         return Device(id=name, name=f"router {name}", site=place, role=role, network=network)
 
     def line(network: str, place: str, lan: str, **more: str | IPv4Network | None) -> Circuit:
+        ends = {"far_port": place} if "far_device" in more else {}
         return Circuit(
             id=f"{network}-{place}",
             network=network,
             site=place,
             lan_prefix=IPv4Network(lan),
-            **{"device": f"{network}-{place}", "port": "wan1", **more},  # type: ignore[arg-type]
+            **{"device": f"{network}-{place}", "port": "wan1", "lan_port": "lan1", **ends, **more},  # type: ignore[arg-type]
         )
 
     def station(place: str, *planes: str) -> Station:
@@ -125,6 +129,7 @@ def build_county(**timers: float) -> County:
                 CoverageTarget(share=0.5, by=datetime(2027, 9, 30, tzinfo=UTC).date()),
                 CoverageTarget(share=1.0, by=datetime(2027, 10, 31, tzinfo=UTC).date()),
             ),
+            soak=Soak(samples=2, longest_gap_s=10 * 86400, business_days=0),
             timers=Timers(**{"soak_s": 3600, "hold_s": 1800, "evidence_ttl_s": 600, **timers}),  # type: ignore[arg-type]
             planes=(
                 plane("public", PlaneKind.PUBLIC, 1),
@@ -173,7 +178,16 @@ def build_county(**timers: float) -> County:
             line("fin", "county", "10.20.0.0/24", port=None, lan_port="lan1"),
             line("fin", "ta", "10.20.1.0/24", far_device="fin-county", wan_prefix=IPv4Network("10.20.255.0/30")),
             line("fin", "tb", "10.20.2.0/24", far_device="fin-county", wan_prefix=IPv4Network("10.20.255.4/30")),
-            line("fin", "va1", "10.20.3.0/24", device=None, port=None, far_device="fin-ta", far_port="lan2"),
+            line(
+                "fin",
+                "va1",
+                "10.20.3.0/24",
+                device=None,
+                port=None,
+                lan_port=None,
+                far_device="fin-ta",
+                far_port="lan2",
+            ),
             line("soc", "county", "10.20.0.0/24", port=None, lan_port="lan1"),
             line("soc", "ta", "10.20.1.0/24", far_device="soc-county", wan_prefix=IPv4Network("10.20.255.0/30")),
         ),
@@ -331,8 +345,10 @@ def situation_of(
     now: datetime | None = None,
     current: Bound | None = None,
     resuming: str | None = None,
+    soak: Iterable[SoakSample] | None = None,
 ) -> Situation:
-    """Put a situation together as a command would."""
+    """Put a situation together as a command would; old lines were watched and seen unused unless samples are given."""
+    moment = now or story.at
     return Situation(
         county=county,
         checks=build_checks(county),
@@ -340,7 +356,9 @@ def situation_of(
         records=fold(story.events, county),
         changes=last_changes(story.events),
         current=current or bound_now(county),
-        now=now or story.at,
+        now=moment,
         policy=county.policy,
         resuming=resuming,
+        soak=tuple(clean_samples(county, story.events, moment) if soak is None else soak),
+        acts=own_acts(story.events),
     )

@@ -132,7 +132,7 @@ def test_a_village_retires_stage_by_stage_and_comes_back(town: Town) -> None:
     unit, hub = "party-edu@chengguan-wabei", "party-edu@county"
     town.run("retire", unit, "--yes", expect=REFUSED)
     town.run("cutover", unit, "--yes", expect=GOOD)
-    time.sleep(TIMERS["soak_s"])
+    town.soak(unit)
     assert json.loads(town.run("verify", "--unit", unit, "--json", expect=GOOD).stdout)["ok"]
     refused = town.run("retire", unit, "--yes", expect=REFUSED)
     assert f"while the old path of {unit} was up, which proves nothing" in refused.stdout
@@ -165,7 +165,7 @@ def test_a_town_drains_while_its_villages_still_use_its_line(town: Town) -> None
     unit, behind = "social-security@chengguan", "social-security@chengguan-xichang"
     assert town.state(behind) == "provisioned"
     town.run("cutover", unit, "--yes", expect=GOOD)
-    time.sleep(TIMERS["soak_s"])
+    town.soak(unit)
     town.run("prove", unit, "--yes", expect=GOOD)
     town.run("retire", unit, "--until", "drained", "--yes", expect=GOOD)
     assert town.state(unit) == "drained"
@@ -333,6 +333,7 @@ def test_interrupted_at_any_moment_it_ends_whole(town: Town, moment: str, number
     if town.state(unit) == "provisioned":
         town.run("cutover", unit, "--yes", expect=GOOD)
         before = town.configs()
+    town.soak(unit)
     town.run("prove", unit, "--yes", expect=GOOD)
     moment = moment.replace("_commit 2", "_commit 1").replace("confirm 2", "confirm 1")
     town.break_at(number, moment, "retire", unit, "--until", "drained", "--yes", expect=UNKNOWN)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from addressing.plan import make_plan
 from inventory.errors import ScopeGuardError, UnknownNameError
-from inventory.model import County
+from inventory.model import County, Soak
 from inventory.reader import load_county
 from inventory.topology import build_topology
 from migration.evidence import Bound, Evidence
@@ -710,6 +710,8 @@ def test_names_are_checked_before_any_gate() -> None:
 def test_the_sample_county_can_be_taken_to_the_end() -> None:
     """In the right order, with everything measured, every unit of the sample county may be cut over and retired."""
     county = load_county(Path(__file__).resolve().parents[2] / "inventory" / "yichuan")
+    few = Soak(samples=2, longest_gap_s=30 * 86400, business_days=0)
+    county = county.altered(policy=county.policy.altered(soak=few))
     topology = build_topology(county)
     checks = build_matrix(county, topology, make_plan(county, topology, None)).checks
     hubs = [u.id for u in county.units if u.site == county.county_site.id]

@@ -90,6 +90,7 @@ def take_to(town: Town, state: str) -> None:
             return
         if (now, wanted) in way:
             if wanted == "drained" and now in {"cut_over", "soaked"}:
+                town.soak(UNIT)
                 town.run("prove", UNIT, "--yes", expect=GOOD)
             town.run(*way[now, wanted], expect=GOOD)
     assert town.state(UNIT) == state

@@ -1,5 +1,6 @@
 """Traps on real routers: each looks well to a ping or to a careless look, and no gate lets it pass."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """The lab, provisioned, one town's unit cut over and its soak over."""
     with open_town(tmp_path_factory.mktemp("traps") / "county", TIMERS) as made:
         made.run("cutover", UNIT, "--yes", expect=GOOD)
+        made.soak(UNIT)
         yield made
 
 
@@ -35,4 +37,62 @@ def test_a_service_that_leans_on_the_old_line_is_found_by_withholding_it(town: T
     finally:
         town.fault("unlean", "finance-pay")
     town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.soak(UNIT)
     town.run("gate", "explain", UNIT, expect=GOOD)
+
+
+def test_a_stranger_on_the_old_line_is_named(town: Town) -> None:
+    """A host that no table names talks over the line: refused with its address and port; gone, the line soaks anew."""
+    town.soak(UNIT)
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+    town.fault("stowaway", UNIT)
+    try:
+        seen = json.loads(town.run("soak", UNIT, "--json", expect=FAILED).stdout)["units"][0]
+        named = {(f["who"], f["port"], f["known"]) for f in seen["against"] if f["kind"] == "consumer"}
+        assert ("10.20.255.245", "spare1", "") in named
+        town.run("verify", "--unit", UNIT, expect=GOOD)
+        refused = town.run("gate", "explain", UNIT, expect=REFUSED).stdout
+        assert "fin-chengguan port spare1: undeclared host 10.20.255.245, MAC" in refused
+        assert "found 'ip route 10.20.255.240/28 10.20.250.2'" in refused
+        assert "packets forwarded, found" in refused
+        town.run("retire", UNIT, "--yes", expect=REFUSED)
+    finally:
+        town.fault("unstow", UNIT)
+    town.soak(UNIT)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+
+
+def test_a_stranger_at_the_county_is_named_on_each_line_it_talks_over(town: Town) -> None:
+    """A host on the county's LAN that goes by the old hub is named on the line it reaches the town by."""
+    town.soak(UNIT)
+    town.fault("stowaway", "finance-man@county")
+    try:
+        seen = json.loads(town.run("soak", UNIT, "finance-man@county", "--json", expect=FAILED).stdout)["units"]
+        for unit, port in zip(seen, ("chengguan", "lan1"), strict=True):
+            assert ("10.20.0.231", "fin-hub", port) in {(f["who"], f["device"], f["port"]) for f in unit["against"]}
+    finally:
+        town.fault("unstow", "finance-man@county")
+
+
+def test_a_flapping_line_is_named(town: Town) -> None:
+    """A line that lost its carrier between two samples is refused by name, though all is well when looked at."""
+    town.soak(UNIT)
+    town.fault("flap", "fin-l-chengguan")
+    seen = json.loads(town.run("soak", UNIT, "--json", expect=FAILED).stdout)["units"][0]
+    assert {(f["kind"], f["device"], f["port"]) for f in seen["against"]} == {
+        ("flapping", "fin-chengguan", "wan1"),
+        ("flapping", "fin-hub", "chengguan"),
+    }
+    assert "fin-chengguan port wan1: flapping" in town.run("gate", "explain", UNIT, expect=REFUSED).stdout
+
+
+def test_a_router_that_started_anew_begins_the_soak_anew(town: Town) -> None:
+    """A reboot takes the counters with it: it is named, and what was watched before does not count."""
+    town.soak(UNIT)
+    town.fault("stop", "fin-chengguan")
+    silent = json.loads(town.run("soak", UNIT, "--json", expect=FAILED).stdout)["units"][0]
+    assert "fin-chengguan" in silent["against"][0]["why"]
+    town.fault("start", "fin-chengguan")
+    town.run("soak", UNIT)
+    town.soak(UNIT)

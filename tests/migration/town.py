@@ -1,5 +1,6 @@
 """A county of one town on a lab, driven by its commands as an operator would: for tests of the stages on real routers."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,8 @@ from tests.lab_fixture import ROOT, copy_county, run_lab, skip_without_machine
 
 GOOD, FAILED, BAD_INPUT, REFUSED, UNKNOWN = range(5)
 HUBS = tuple(f"{network}@county" for network in ("finance-man", "party-edu", "social-security", "real-estate"))
+
+QUICK_SOAK = {"samples": 2, "longest_gap_s": 600, "business_days": 0, "listen_s": 1}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class Town:
         while self.run("cutover", unit).returncode != GOOD:
             assert time.monotonic() < ends
 
+    def soak(self, *units: str) -> None:
+        """Watch old lines until their soak is over: what an earlier test did on them may begin it anew."""
+        for _ in range(5):
+            told = json.loads(self.run("soak", *units, "--json").stdout)
+            if all(unit["over"] for unit in told["units"]):
+                return
+        raise AssertionError(f"not soaked: {told}")
+
     def fault(self, *arguments: str) -> None:
         """Make or mend a fault."""
         self.run("lab", "fault", *arguments, expect=GOOD)
@@ -94,7 +105,7 @@ def open_town(folder: Path, timers: Mapping[str, int], *, towns: int = 1) -> Ite
     copy_county(folder)
     policy = folder / "policy.yaml"
     text = policy.read_text("utf-8")
-    for name, seconds in timers.items():
+    for name, seconds in {**QUICK_SOAK, **timers}.items():
         text = re.sub(rf"(?m)^(\s+{name}:) \d+", rf"\1 {seconds}", text)
     policy.write_text(text, "utf-8")
     made = Town(folder)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from typing import ClassVar
 
 import pytest
@@ -27,6 +28,7 @@ from nornir_tasks.drivers import (
 )
 from nornir_tasks.hosts import build_nornir, closing, run_on_devices
 from nornir_tasks.intent import PLATFORMS, Platform
+from nornir_tasks.old_line import UsageRead
 from tests.nornir_tasks.sample import sample
 
 COUNTY = sample()[0]
@@ -69,6 +71,9 @@ class FakeDriver:
 
     def look(self, probes: Sequence[RouterProbe]) -> list[RouterSight]:
         return [RouterSight(probe=p, sent=3, answered=3, reached=True) for p in probes]
+
+    def read_usage(self, names: Sequence[IPv4Network], *, listen_s: float) -> UsageRead:
+        raise NotImplementedError
 
     def load_replace_candidate(self, config: str) -> None:
         self.router.calls.append("load")

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from inventory.access import Access
@@ -41,7 +42,9 @@ from nornir_tasks.drivers import (
     RouterProbe,
     RouterSight,
 )
+from nornir_tasks.old_line import UsageRead
 from nornir_tasks.platforms.frr import config as frr
+from nornir_tasks.platforms.frr import usage
 from nornir_tasks.platforms.frr.look import NO_PYTHON, RouterLook
 
 if TYPE_CHECKING:
@@ -124,6 +127,11 @@ class FrrDriver:
         if reply.status == NO_PYTHON:
             raise DeviceError(self.device, "python3 - expected 3.9 or later, found none", "install it there")
         return look.read(reply.out)
+
+    def read_usage(self, names: Sequence[IPv4Network], *, listen_s: float) -> UsageRead:
+        """Return who still uses the router; what it cannot tell is unknown by name."""
+        reply = self._exec(f"exec sh -s -- {listen_s:g}", usage.usage_script())
+        return UsageRead(usage=usage.read_usage(self.device, reply.out, names), raw=reply.out)
 
     def load_replace_candidate(self, config: str) -> None:
         """Stage a whole configuration and have the router check its syntax."""

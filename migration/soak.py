@@ -1,0 +1,268 @@
+"""The soak: whether an old line has been seen unused for long enough. Pure: no clock, no file, no network.
+
+Samples count while they are clean and without a break: the newest run of samples of which each saw nobody, and between
+each two of which no counter moved beyond routing hellos, no port lost its carrier, no router started anew and no sample
+is missing. What breaks the run starts the soak again, and is named. A sample that does not know what the policy wants
+known is not clean; a sample that is lost, or whose time is not the ledger's, is not clean either.
+
+All times that decide are those at which the ledger took the samples: nobody can age a sample to make a soak longer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import Field
+
+from inventory.model import DAYS, Model, Soak, Unit
+from inventory.wording import counted, say_span
+from migration.old_lines import line_of
+from migration.proof import Reason, ReasonKind, Situation, say_moment
+from migration.soak_findings import Finding, Lookout
+from migration.soak_samples import SoakSample
+from migration.units import UnitState
+
+Stage = Literal["drain", "shut", "remove"]
+_LEAST_SAMPLES = 2
+"""Between two, counters show what moved: with less nothing is known."""
+
+_STAGES: dict[UnitState, Stage] = {UnitState.DRAINED: "shut", UnitState.SHUT: "remove"}
+
+
+def next_stage(state: UnitState) -> Stage:
+    """Return the stage of retirement whose soak matters in a unit's state."""
+    return _STAGES.get(state, "drain")
+
+
+class Lack(Model):
+    """What a soak still wants. `wait`: watching on mends it, and an exception may excuse it; else a look is missing."""
+
+    why: str
+    wait: bool
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class SoakStanding(Model):
+    """How far the soak of a unit's old line has come.
+
+    `lacks` are what only time and more samples can mend; `against` what the newest sample saw. `since` is when the
+    clean run began, `broken` what ended the one before.
+    """
+
+    unit: str
+    samples: int
+    wanted_samples: int
+    watched_s: float
+    wanted_s: float
+    days: int
+    wanted_days: int
+    since: float | None = None
+    last: float | None = None
+    until: float | None = None
+    """When it may be over at the earliest, if all stays clean."""
+    lacks: tuple[Lack, ...] = ()
+    against: tuple[Finding, ...] = Field(default=())
+    broken: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Tell whether nothing is missing."""
+        return not self.lacks and not self.against
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether time and samples are all that is missing."""
+        return bool(self.lacks) and not self.against
+
+
+def judge_soak(unit: Unit, situation: Situation, stage: Stage) -> Iterator[Reason]:
+    """Give every reason why a unit's old line is not known to be unused.
+
+    Of these only the wait can be excused by an exception: never that nobody looked, or what was seen.
+    """
+    standing = stand_soak(unit, situation, stage)
+    for finding in standing.against:
+        word = " is in use" if finding.kind in {"moved", "consumer"} else ""
+        why = f"the old line of {unit.id}{word}: {finding}"
+        yield Reason(station="", service="", why=why, kind=ReasonKind.IN_USE)
+    restarted = ""
+    if standing.broken and standing.since is not None and not standing.against:
+        restarted = f" (it counts from {say_moment(standing.since)}: {standing.broken})"
+    for lack in standing.lacks:
+        kind = ReasonKind.SOAK if lack.wait else ReasonKind.UNMEASURED
+        yield Reason(station="", service="", why=f"{lack}{restarted}", kind=kind)
+
+
+def stand_soak(unit: Unit, situation: Situation, stage: Stage = "drain") -> SoakStanding:
+    """Return how far the soak has come that a stage of retirement asks for.
+
+    A drain asks for the whole soak since the cutover. A shut asks for the same of all that the line carried, and for a
+    sample since the drain. A removal asks that nobody was seen since the ports went down: two samples at least.
+    """
+    return _Watch(Lookout(line_of(situation.county, unit), situation), stage).stand()
+
+
+@dataclass
+class _Watch:
+    """One unit's samples, looked through once."""
+
+    lookout: Lookout
+    stage: Stage
+    run: list[SoakSample] = field(default_factory=list)
+    against: tuple[Finding, ...] = ()
+    broken: str = ""
+
+    @property
+    def unit(self) -> Unit:
+        return self.lookout.unit
+
+    @property
+    def policy(self) -> Soak:
+        return self.lookout.policy
+
+    @property
+    def situation(self) -> Situation:
+        return self.lookout.situation
+
+    @cached_property
+    def begins(self) -> float | None:
+        """When the stage's watch may begin; None: not yet."""
+        entered = self.situation.record(self.unit.id).entered
+        if self.stage == "remove":
+            shut = entered.get(UnitState.SHUT)
+            return shut.timestamp() if shut else None
+        if self.stage == "shut":
+            return self.lookout.quiet_since
+        cut = entered.get(UnitState.CUT_OVER)
+        return cut.timestamp() if cut else None
+
+    @cached_property
+    def samples(self) -> tuple[SoakSample, ...]:
+        """The unit's samples since then, in the ledger's order."""
+        begins = self.begins
+        if begins is None:
+            return ()
+        own = (s for s in self.situation.soak if self.unit.id in s.units and s.recorded >= begins)
+        return tuple(sorted(own, key=lambda s: s.seq))
+
+    def stand(self) -> SoakStanding:
+        self.look()
+        since = self.run[0].recorded if self.run else None
+        last = self.samples[-1].recorded if self.samples else None
+        watched = self.run[-1].recorded - self.run[0].recorded if self.run else 0.0
+        short = self.stage == "remove"
+        wanted_s = 0.0 if short else float(self.situation.policy.timers.soak_s)
+        covered = 0 if short else self.covered_days()
+        wanted_days = 0 if short else self.policy.business_days
+        wanted = _LEAST_SAMPLES if short else self.policy.samples
+        standing = SoakStanding(
+            unit=self.unit.id,
+            samples=len(self.run),
+            wanted_samples=wanted,
+            watched_s=max(0.0, watched),
+            wanted_s=wanted_s,
+            days=covered,
+            wanted_days=wanted_days,
+            since=since,
+            last=last,
+            until=since + wanted_s if since is not None else self.situation.now_s + wanted_s,
+            against=self.against,
+            broken=self.broken,
+        )
+        return standing.model_copy(update={"lacks": tuple(self.lacks(standing))})
+
+    def lacks(self, now: SoakStanding) -> Iterator[Lack]:
+        """Say what time and more samples have to mend."""
+        todo = f"run 'extranet soak {self.unit.id}' by cron"
+
+        def lack(what: str, *, wait: bool = False) -> Lack:
+            return Lack(why=f"the soak of {self.unit.id} is not over - {what}", wait=wait)
+
+        if self.begins is None:
+            states = {u.id: self.situation.record(u.id).state for u in self.lookout.line.carried}
+            waiting = [u for u, state in states.items() if not state.reached(UnitState.CUT_OVER)]
+            yield lack(f"its line still carries {', '.join(waiting) or self.unit.id}")
+            return
+        if not self.samples:
+            yield lack(f"nobody has looked at its old line since {say_moment(self.begins)}: {todo}")
+            return
+        last = now.last or 0.0
+        if self.situation.now_s - last > self.policy.longest_gap_s:
+            limit = say_span(self.policy.longest_gap_s)
+            yield lack(f"expected a sample within {limit}, the last is of {say_moment(last)}: {todo}")
+        if now.samples < now.wanted_samples:
+            what = (
+                f"expected {counted(now.wanted_samples, 'clean sample')} without a break, found {now.samples}: {todo}"
+            )
+            yield lack(what, wait=now.samples >= _LEAST_SAMPLES)
+        if now.watched_s < now.wanted_s:
+            span, left = say_span(now.wanted_s), say_span(now.wanted_s - now.watched_s)
+            end = say_moment(now.until or 0.0)
+            yield lack(f"expected {span} watched, {left} left, until {end} at the earliest", wait=True)
+        if now.days < now.wanted_days:
+            policy = self.policy
+            hours = f"{policy.samples_a_day} in {policy.hours} {policy.time_zone} each"
+            what = f"expected samples on {counted(now.wanted_days, 'business day')} ({hours}), found {now.days}"
+            yield lack(what, wait=True)
+        drained = self.situation.record(self.unit.id).entered.get(UnitState.DRAINED) if self.stage == "shut" else None
+        if drained is not None and not any(s.taken_from >= drained.timestamp() for s in self.run):
+            yield lack(f"expected a sample since it was drained ({say_moment(drained)}), found none: {todo}")
+
+    def covered_days(self) -> int:
+        """Count the business days with enough samples inside the hours."""
+        (opens, closes), zone = self.policy.opening, self.policy.zone
+        seen: Counter[str] = Counter()
+        for sample in self.run:
+            at = datetime.fromtimestamp(sample.recorded, UTC).astimezone(zone)
+            if DAYS[at.weekday()] in self.policy.days and opens <= at.time() < closes:
+                seen[at.date().isoformat()] += 1
+        return sum(n >= self.policy.samples_a_day for n in seen.values())
+
+    def look(self) -> None:
+        """Find the newest clean run, what the newest sample saw, and what broke the run before."""
+        known = {s.digest for s in self.situation.soak}
+        for before, sample in pairwise((None, *self.samples)):
+            if sample is None:
+                continue
+            found = list(self.lookout.see_sample(sample))
+            trusted = before is not None and not any(self.lookout.untrusted(s) for s in (before, sample))
+            between = list(self.lookout.see_pair(before, sample, known)) if before is not None and trusted else []
+            gap = self.gap(before, sample)
+            self.against = tuple(self.dated(f) for f in dict.fromkeys([*found, *between]))
+            if self.against or gap:
+                self.broken = str(self.against[0]) if self.against else gap
+            if found:
+                self.run = []
+            elif between or gap:
+                self.run = [sample]
+            else:
+                self.run.append(sample)
+
+    def gap(self, before: SoakSample | None, sample: SoakSample) -> str:
+        """Say that too long passed between two samples; empty when not."""
+        if before is None or sample.recorded - before.recorded <= self.policy.longest_gap_s:
+            return ""
+        limit = say_span(self.policy.longest_gap_s)
+        found = say_span(sample.recorded - before.recorded)
+        return f"nobody looked for {found} before {say_moment(sample.recorded)} - expected at most {limit}"
+
+    def dated(self, finding: Finding) -> Finding:
+        """Add when somebody was first seen there."""
+        if not finding.who:
+            return finding
+        for sample in self.situation.soak:
+            for usage in sample.usages:
+                here = any(n.address == finding.who for n in usage.neighbors) or any(
+                    finding.who in {f.source, f.destination} for f in usage.flows
+                )
+                if usage.device == finding.device and here:
+                    return finding.model_copy(update={"since": sample.recorded})
+        return finding

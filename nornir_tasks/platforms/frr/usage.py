@@ -1,0 +1,282 @@
+"""Who still uses an FRR router on Linux: `usage.sh` asks everything in one go, and what it said is read here.
+
+Counters come from `ip -s link` and the kernel's count of forwarded packets; neighbours from its ARP and ND tables; routes
+from the kernel's tables (in every VRF) and from zebra's; packets are heard for some seconds on a packet socket, and taken
+from conntrack where the kernel tracks connections. A part that failed or was cut short is unknown, with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.resources import files
+from ipaddress import IPv4Address, IPv4Network, ip_address
+from typing import NamedTuple, TypeVar
+
+from inventory.model import Source
+from nornir_tasks.old_line import (
+    FlowSeen,
+    LineSeen,
+    NeighborSeen,
+    PortSeen,
+    RouteSeen,
+    Usage,
+    names_any,
+    nothing_known,
+)
+
+T = TypeVar("T")
+_BLOCKS = ("interface ", "vrf ", "router ", "route-map ", "address-family ")
+
+
+class Part(NamedTuple):
+    """What one part of the script said. `status` is None when it was cut short or is missing."""
+
+    text: str
+    status: int | None
+
+
+class PartError(Exception):
+    """A part that says nothing usable; str() is the reason."""
+
+
+@cache
+def usage_script() -> str:
+    """Return the script that a router runs."""
+    return files(__package__).joinpath("usage.sh").read_text("utf-8")
+
+
+def split_parts(text: str) -> dict[str, Part]:
+    """Return the script's parts by name."""
+    parts: dict[str, Part] = {}
+    name, lines = "", []
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] != ["@@"]:
+            lines.append(line)
+        elif words[1:2] == ["end"] and len(words) == 3 and name:
+            parts[name] = Part("\n".join(lines).strip(), int(words[2]) if words[2].isdigit() else None)
+            name, lines = "", []
+        elif len(words) == 2:
+            if name:
+                parts[name] = Part("\n".join(lines).strip(), None)
+            name, lines = words[1], []
+    if name:
+        parts[name] = Part("\n".join(lines).strip(), None)
+    return parts
+
+
+def read_usage(device: str, text: str, names: Iterable[IPv4Network]) -> Usage:
+    """Read what a router said; `names` are the prefixes whose routes and configuration lines are wanted."""
+    parts, wanted = split_parts(text), tuple(names)
+    unknown: dict[Source, str] = {}
+
+    def take(source: Source, read: Callable[[], T], instead: T) -> T:
+        try:
+            return read()
+        except PartError as error:
+            unknown[source] = str(error)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            unknown[source] = f"its answer cannot be read ({type(error).__name__})"
+        return instead
+
+    try:
+        at = float(_said(parts, "clock"))
+    except (PartError, ValueError):
+        return nothing_known(device, "does not tell the time, so nothing it says has one", at=time.time())
+    none: tuple[tuple[FlowSeen, ...], str] = ((), "")
+    no_ports: tuple[PortSeen, ...] = ()
+    ports = take("counters", lambda: _read_ports(parts), no_ports)
+    flows, flow_source = take("flows", lambda: _read_flows(parts), none)
+    mine = {p.name for p in ports if p.management}
+    return Usage(
+        device=device,
+        at=at,
+        incarnation=take("counters", lambda: _said(parts, "life"), ""),
+        ports=ports,
+        forwarded=take("counters", lambda: _read_forwarded(_said(parts, "forwarded")), None),
+        neighbors=take("neighbors", lambda: tuple(_read_neighbors(parts)), ()),
+        routes=take("routes", lambda: tuple(_read_routes(parts, wanted)), ()),
+        lines=take("config", lambda: tuple(_read_lines(_said(parts, "config"), wanted)), ()),
+        flows=tuple(f for f in flows if f.port not in mine),
+        flow_source=flow_source,
+        unknown=unknown,
+    )
+
+
+def _said(parts: dict[str, Part], name: str) -> str:
+    part = parts.get(name)
+    if part is None or part.status is None:
+        raise PartError(f"its answer ends before {name}")
+    if part.status:
+        why = part.text.splitlines()[-1][:120] if part.text else "no word"
+        raise PartError(f"{name} failed there: {why}")
+    return part.text
+
+
+def _read_ports(parts: dict[str, Part]) -> tuple[PortSeen, ...]:
+    addresses: dict[str, list[str]] = {}
+    for row in json.loads(_said(parts, "addresses")):
+        addresses[row["ifname"]] = [a["local"] for a in row.get("addr_info", ()) if "local" in a]
+    came_to = parts["session"].text.split()[2:3] if "session" in parts else []
+    mine = {str(ip_address(a.partition("%")[0])) for a in came_to}
+    out = []
+    for row in json.loads(_said(parts, "links")):
+        name, stats = row["ifname"], row["stats64"]
+        if "LOOPBACK" in row["flags"]:
+            continue
+        own = addresses.get(name, [])
+        out.append(
+            PortSeen(
+                name=name,
+                up="UP" in row["flags"],
+                carrier="LOWER_UP" in row["flags"],
+                rx_packets=stats["rx"]["packets"],
+                rx_bytes=stats["rx"]["bytes"],
+                tx_packets=stats["tx"]["packets"],
+                tx_bytes=stats["tx"]["bytes"],
+                carrier_changes=stats["tx"]["carrier_changes"],
+                addresses=tuple(own),
+                management=bool(mine & {str(ip_address(a)) for a in own}),
+            )
+        )
+    return tuple(out)
+
+
+def _read_forwarded(text: str) -> int:
+    heads: list[str] = []
+    found = None
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["Ip:"]:
+            if heads:
+                found = int(words[heads.index("ForwDatagrams")])
+            heads = words
+        elif words[:1] == ["Ip6OutForwDatagrams"] and found is not None:
+            return found + int(words[1])
+    raise PartError("it does not count what it forwards")
+
+
+def _read_neighbors(parts: dict[str, Part]) -> Iterator[NeighborSeen]:
+    for row in json.loads(_said(parts, "neighbors") or "[]"):
+        if "lladdr" not in row or "FAILED" in row.get("state", ()):
+            continue
+        # `updated` moves with the entry's own timers; these two only when the neighbour is used or heard.
+        idle = min(float(row["used"]), float(row["confirmed"]))
+        yield NeighborSeen(port=row["dev"], address=row["dst"], mac=row["lladdr"], idle_s=idle)
+
+
+def _read_routes(parts: dict[str, Part], wanted: tuple[IPv4Network, ...]) -> Iterator[RouteSeen]:
+    yield from (r for r in _kernel_routes(_said(parts, "kernel-routes")) if _concerns(r, wanted))
+    yield from (r for r in _routing_routes(_said(parts, "routing")) if _concerns(r, wanted))
+
+
+def _kernel_routes(text: str) -> Iterator[RouteSeen]:
+    """Read the kernel's tables, each a line of JSON under a line with its name."""
+    table = ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            table = line[1:].strip()
+            continue
+        for row in json.loads(line) if line.strip() else ():
+            prefix = "0.0.0.0/0" if row["dst"] == "default" else row["dst"]
+            for hop in row.get("nexthops", [row]):
+                yield RouteSeen(
+                    table=table,
+                    prefix=prefix if "/" in prefix else f"{prefix}/32",
+                    via=hop.get("gateway") or hop.get("via", {}).get("host", ""),
+                    port=hop.get("dev", row.get("dev", "")),
+                    source="kernel",
+                )
+
+
+def _routing_routes(text: str) -> Iterator[RouteSeen]:
+    """Read zebra's tables: one JSON object a VRF, one behind the other."""
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(text):
+        found, at = decoder.raw_decode(text, at)
+        while at < len(text) and text[at].isspace():
+            at += 1
+        for prefix, routes in found.items():
+            for route in routes:
+                vrf = route.get("vrfName", "")
+                for hop in route.get("nexthops", ()):
+                    yield RouteSeen(
+                        table="" if vrf == "default" else vrf,
+                        prefix=prefix,
+                        via=hop.get("ip", ""),
+                        port=hop.get("interfaceName", ""),
+                        source="routing",
+                    )
+
+
+def _concerns(route: RouteSeen, wanted: tuple[IPv4Network, ...]) -> bool:
+    if any(IPv4Network(route.prefix).subnet_of(w) for w in wanted):
+        return True
+    try:
+        return any(IPv4Address(route.via) in w for w in wanted)
+    except ValueError:
+        return False
+
+
+def _read_lines(text: str, wanted: tuple[IPv4Network, ...]) -> Iterator[LineSeen]:
+    if not text.splitlines()[-1:] == ["end"]:
+        raise PartError("its configuration is cut short")
+    block = ""
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            block = line if line.startswith(_BLOCKS) else ""
+        named = names_any(line, wanted)
+        if named:
+            yield LineSeen(block="" if line == block else block, line=line.strip(), names=named)
+
+
+def _read_flows(parts: dict[str, Part]) -> tuple[tuple[FlowSeen, ...], str]:
+    found: list[FlowSeen] = []
+    means = []
+    why = ""
+    try:
+        for port, source, destination, mac, protocol, service, packets in json.loads(_said(parts, "heard")):
+            found.append(
+                FlowSeen(
+                    port=port,
+                    source=source,
+                    destination=destination,
+                    mac=mac,
+                    protocol=protocol,
+                    service=service,
+                    packets=packets,
+                )
+            )
+        means.append("packets")
+    except PartError as error:
+        why = str(error)
+    if parts.get("tracked", Part("", None)).status == 0:
+        found += _read_tracked(parts["tracked"].text)
+        means.append("conntrack")
+    if not means:
+        raise PartError(why)
+    return tuple(found), "+".join(means)
+
+
+def _read_tracked(text: str) -> Iterator[FlowSeen]:
+    """Read `tcp 6 431999 ESTABLISHED src=10.20.8.9 dst=10.20.0.80 sport=4 dport=5 ...` (the first direction)."""
+    for line in text.splitlines():
+        fields: dict[str, str] = {}
+        for word in line.split():
+            name, equals, value = word.partition("=")
+            if equals:
+                fields.setdefault(name, value)
+        if {"src", "dst"} <= fields.keys():
+            names = [w for w in line.split() if w in {"tcp", "udp", "icmp", "icmpv6"}]
+            yield FlowSeen(
+                port="",
+                source=fields["src"],
+                destination=fields["dst"],
+                mac="",
+                protocol=names[0] if names else "other",
+                service=int(fields["dport"]) if fields.get("dport", "").isdigit() else None,
+                packets=int(fields["packets"]) if fields.get("packets", "").isdigit() else 1,
+            )

@@ -1,0 +1,192 @@
+"""What an FRR router says of its use: read from its own words, and from a real router over SSH."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nornir_tasks.old_line import Usage
+from nornir_tasks.platforms.frr.driver import FrrDriver
+from nornir_tasks.platforms.frr.usage import read_usage, usage_script
+from tests.nornir_tasks.frr_router import Router, boot_router
+
+OLD = (IPv4Network("10.20.0.0/16"),)
+STARTUP = """\
+hostname r1
+!
+ip route 10.20.77.0/24 10.20.250.1
+ip route 192.0.2.0/24 blackhole
+!
+vrf finance
+ netns /run/netns/finance
+ ip route 10.20.9.0/24 100.64.0.9
+exit-vrf
+!
+interface lan1
+ ip address 10.20.8.1/24
+exit
+!
+interface wan1
+ ip address 10.20.250.2/30
+exit
+!
+access-list 7 seq 5 permit 10.20.8.0/24
+!
+"""
+
+STATS = '{"rx":{"bytes":10,"packets":1},"tx":{"bytes":20,"packets":2,"carrier_changes":4}}'
+LINKS = f'[{{"ifname":"wan1","flags":["UP","LOWER_UP"],"stats64":{STATS}}}]'
+PARTS = {
+    "clock": ("1795350152.5", 0),
+    "session": ("fd00::9 47364 fd00::2 22", 0),
+    "life": ("boot 7", 0),
+    "addresses": ('[{"ifname":"wan1","addr_info":[{"local":"10.20.250.2"}]}]', 0),
+    "links": (LINKS, 0),
+    "neighbors": (
+        '[{"dst":"10.20.250.1","dev":"wan1","lladdr":"02:00:00:00:00:01","used":9,"confirmed":4,"updated":1}]',
+        0,
+    ),
+    "forwarded": ("Ip: Forwarding ForwDatagrams\nIp: 1 158\nIp6OutForwDatagrams \t2", 0),
+    "kernel-routes": (
+        '# \n[{"dst":"default","gateway":"10.20.250.1","dev":"wan1"},{"dst":"192.0.2.0/24","dev":"wan1"}]',
+        0,
+    ),
+    "routing": ("{}\n{}", 0),
+    "config": ("hostname r1\n!\nip route 0.0.0.0/0 10.20.250.1\n!\nend", 0),
+    "tracked": ("", 1),
+    "heard": ('[["wan1","10.20.8.9","10.20.0.80","02:00:00:00:00:07","tcp",1521,3]]', 0),
+}
+
+
+def said(**changed: tuple[str, int]) -> str:
+    """What a router says, with some parts other than usual."""
+    parts = PARTS | {name.replace("_", "-"): part for name, part in changed.items()}
+    return "".join(f"@@ {name}\n{text}\n\n@@ end {status}\n" for name, (text, status) in parts.items())
+
+
+def test_everything_is_read() -> None:
+    """Counters, forwarded packets of both families, neighbours, routes and lines that concern the old network, flows."""
+    found = read_usage("r1", said(), OLD)
+    assert found.unknown == {}
+    assert (found.forwarded, found.flow_source, found.incarnation) == (160, "packets", "boot 7")
+    (port,) = found.ports
+    assert (port.name, port.up, port.carrier, port.rx_packets, port.tx_bytes, port.carrier_changes) == (
+        "wan1",
+        True,
+        True,
+        1,
+        20,
+        4,
+    )
+    assert [(n.address, n.idle_s) for n in found.neighbors] == [("10.20.250.1", 4.0)]
+    assert [(r.prefix, r.via) for r in found.routes] == [("0.0.0.0/0", "10.20.250.1")]
+    assert [line.line for line in found.lines] == ["ip route 0.0.0.0/0 10.20.250.1"]
+    assert [(f.source, f.service) for f in found.flows] == [("10.20.8.9", 1521)]
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("links", "counters"),
+        ("life", "counters"),
+        ("forwarded", "counters"),
+        ("neighbors", "neighbors"),
+        ("kernel-routes", "routes"),
+        ("routing", "routes"),
+        ("config", "config"),
+        ("heard", "flows"),
+    ],
+)
+def test_a_part_that_failed_is_unknown(part: str, source: str) -> None:
+    """Whatever failed there is unknown by name and with its last words; the rest is told all the same."""
+    found = read_usage("r1", said(**{part: ("permission denied", 1)}), OLD)
+    assert list(found.unknown) == [source]
+    assert "permission denied" in found.unknown[source]  # type: ignore[index]
+
+
+def test_tracked_connections_count_where_there_are_any() -> None:
+    """A kernel that tracks connections is a source beside the packets, or instead of them."""
+    line = (
+        "ipv4 2 tcp 6 431 ESTABLISHED src=10.20.8.9 dst=10.20.0.80 sport=4000 dport=1521 src=10.20.0.80 dst=10.20.8.9"
+    )
+    found = read_usage("r1", said(tracked=(line, 0), heard=("no python3", 1)), OLD)
+    assert (found.flow_source, found.unknown) == ("conntrack", {})
+    assert [(f.source, f.destination, f.service) for f in found.flows] == [("10.20.8.9", "10.20.0.80", 1521)]
+
+
+@given(st.integers(0, len(said()) - len("\n@@ end 0\n")))
+def test_an_answer_cut_short_is_never_more_than_the_whole(length: int) -> None:
+    """Cut anywhere, what is missing is unknown: nothing is taken for silence, and nothing breaks."""
+    whole, part = read_usage("r1", said(), OLD), read_usage("r1", said()[:length], OLD)
+    assert part.unknown
+    for source, fields in (
+        ("counters", ("ports", "forwarded", "incarnation")),
+        ("neighbors", ("neighbors",)),
+        ("routes", ("routes",)),
+        ("config", ("lines",)),
+        ("flows", ("flows",)),
+    ):
+        assert source in part.unknown or all(getattr(part, f) == getattr(whole, f) for f in fields)
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """A router with a line, a LAN, and things that nobody declared."""
+    if os.geteuid() != 0 or not Path("/usr/lib/frr/zebra").exists():
+        pytest.skip("needs root and the package frr")
+    with boot_router(tmp_path_factory.mktemp("usage"), startup=STARTUP) as made:
+        yield made
+
+
+def ask(router: Router) -> Usage:
+    """Ask it over SSH."""
+    driver = FrrDriver(router.name, router.access)
+    driver.open()
+    try:
+        found = driver.read_usage(OLD, listen_s=0.2)
+    finally:
+        driver.close()
+    assert found.raw.count("@@ end") == usage_script().count("\npart ")
+    return found.usage
+
+
+@pytest.mark.lab
+def test_a_real_router_tells_all(router: Router) -> None:
+    """Every source but connection tracking is known; names of the old network are found, in VRFs too, others are not."""
+    found = ask(router)
+    assert found.unknown == {}
+    assert {p.name: p.management for p in found.ports if p.name in {"mgmt", "lan1"}} == {"mgmt": True, "lan1": False}
+    assert {line.line for line in found.lines} == {
+        "ip route 10.20.77.0/24 10.20.250.1",
+        "ip route 10.20.9.0/24 100.64.0.9",
+        "ip address 10.20.8.1/24",
+        "ip address 10.20.250.2/30",
+        "access-list 7 seq 5 permit 10.20.8.0/24",
+    }
+    assert {("kernel", "10.20.77.0/24", "10.20.250.1"), ("routing", "10.20.77.0/24", "10.20.250.1")} <= {
+        (r.source, r.prefix, r.via) for r in found.routes
+    }
+
+
+@pytest.mark.lab
+def test_a_real_router_counts_and_starts_anew(router: Router) -> None:
+    """Packets move the counters, a lost carrier is counted, and a new start of FRR is another incarnation."""
+    before = ask(router)
+    router.run(
+        "ip link set wan1 down; ip link set wan1 up; ip neigh replace 10.20.8.9 lladdr 02:00:00:00:00:09 dev lan1"
+    )
+    router.run("python3 -c \"import socket; socket.socket(2, 2).sendto(b'x', ('10.20.8.9', 9))\"")
+    after = ask(router)
+    old, new = before.port("lan1"), after.port("lan1")
+    assert old is not None
+    assert new is not None
+    assert new.tx_packets > old.tx_packets
+    assert new.carrier_changes > old.carrier_changes  # the other end of the same cable
+    assert ("10.20.8.9", "lan1") in {(n.address, n.port) for n in after.neighbors}
+    assert after.incarnation == before.incarnation
