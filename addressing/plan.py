@@ -41,15 +41,29 @@ class PlanMismatchError(ExtranetError):
         )
 
 
-def make_plan(county: County, topology: Topology, previous: AddressPlan | None = None) -> AddressPlan:
-    """Plan every address the county needs. `previous` (same pools) keeps all its assignments."""
-    maker = _Maker(county, topology, previous)
+def make_plan(
+    county: County,
+    topology: Topology,
+    previous: AddressPlan | None = None,
+    quarantined: Iterable[IPv4Network] = (),
+) -> AddressPlan:
+    """Plan every address the county needs. `previous` (same pools) keeps all its assignments.
+
+    Nothing new is given out of `quarantined`; what an earlier plan gave stays, for addresses do not move.
+    """
+    maker = _Maker(county, topology, previous, tuple(quarantined))
     return maker.make()
 
 
 class _Maker:
-    def __init__(self, county: County, topology: Topology, previous: AddressPlan | None) -> None:
-        self.county, self.topology = county, topology
+    def __init__(
+        self,
+        county: County,
+        topology: Topology,
+        previous: AddressPlan | None,
+        quarantined: tuple[IPv4Network, ...],
+    ) -> None:
+        self.county, self.topology, self.quarantined = county, topology, quarantined
         self.policy = county.policy
         self.before = {r.id: r for r in previous.records} if previous else {}
         self.records: dict[str, Record] = {}
@@ -211,10 +225,11 @@ class _Maker:
         kept = {r.id: IPv4Network(r.prefix) for r in self.before.values() if r.kind == kind}
         step = 1 << (32 - length)
         used: set[int] = set()
-        for net in [*busy, *kept.values()]:
+        held = [net for net in self.quarantined if net.overlaps(pool)]
+        for net in [*busy, *kept.values(), *held]:
             first = (int(net.network_address) - int(pool.network_address)) // step
             last = (int(net.broadcast_address) - int(pool.network_address)) // step
-            used.update(range(first, last + 1))
+            used.update(range(max(first, 0), min(last + 1, pool.num_addresses // step)))
         free = (i for i in range(1, pool.num_addresses // step) if i not in used)
         out = {}
         for identity in wanted:

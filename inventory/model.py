@@ -508,6 +508,13 @@ class Policy(Model):
     soak: Soak = Field(
         default=Soak(), description="how an old line is watched before it is drained", examples=[{"samples": 28}]
     )
+    quarantine_days: int = Field(
+        default=180,
+        ge=0,
+        le=3650,
+        description="days that a removed legacy line's IPv4 prefixes are given to nobody else",
+        examples=[180],
+    )
     planes: tuple[Plane, ...] = Field(
         description="what keeps departments apart: one VRF each; exactly one is public and one is shared",
         examples=[

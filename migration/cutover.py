@@ -12,6 +12,7 @@ from typing import Any
 
 from inventory.model import Role, Unit
 from inventory.wording import counted
+from migration.archive import take_archive
 from migration.campaign import Campaign, Say, silent
 from migration.evidence import Evidence
 from migration.gates import Verdict, judge_back, judge_cutover
@@ -203,6 +204,8 @@ def _cut_over(
     refused = [r for r in reports.values() if not r.verdict.allowed]
     if refused:
         return refused
+    # The lines as they are before anything of ours; what cannot be read fails in the attempt itself, with its reason.
+    take_archive(campaign, units, say=say)
     attempts = [
         Attempt(
             name=group[0].id if len(group) == 1 else campaign.county.town_of(group[0].site),

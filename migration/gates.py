@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from inventory.model import EXTRANET, Circuit, County, Model, Unit
 from inventory.wording import say_span
+from migration.archive import judge_archives
 from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment
 from migration.soak import judge_soak
 from migration.units import UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
@@ -157,8 +158,9 @@ def judge_retirement(
 
     Asks for the state, the time in it, that nobody else still hangs on the link, that the extranet does not run over
     what is taken away, that the old line was watched and seen unused, and proof for everybody who used it, measured
-    without the old path: withheld by a trial (`judge_trial`), or once it is drained or shut. `together` are the units
-    that go in the same wave: the proof must hold without any of their old paths.
+    without the old path: withheld by a trial (`judge_trial`), or once it is drained or shut; to shut and to remove also
+    that the configurations of its routers are archived. `together` are the units that go in the same wave: the proof
+    must hold without any of their old paths.
     """
     stage = Stage(stage)
     unit = find_unit(situation.county, unit_id)
@@ -173,6 +175,8 @@ def judge_retirement(
         reasons += _waited(record, UnitState.CUT_OVER, situation.policy.timers.soak_s, ReasonKind.SOAK, situation)
     if stage is Stage.REMOVE:
         reasons += _waited(record, UnitState.SHUT, situation.policy.timers.hold_s, ReasonKind.HOLD, situation)
+    if stage is not Stage.DRAIN:
+        reasons += [_say(ReasonKind.ARCHIVE, why) for why in judge_archives(situation.county, unit, situation.archives)]
     reasons += _dependents(unit, stage, situation)
     reasons += _carried(unit, stage, situation)
     reasons += judge_soak(unit, situation, stage.value)
@@ -204,8 +208,10 @@ def judge_back(unit_id: str, situation: Situation) -> Verdict:
     county = situation.county
     record = situation.record(unit_id)
     reasons: list[Reason] = []
-    if record.state is UnitState.REMOVED:
-        reasons.append(_say(ReasonKind.NO_WAY_BACK, "removed has no way back: its configuration is gone"))
+    if record.state.reached(UnitState.REMOVED):
+        todo = f"'extranet archive rebuild {unit_id} --out DIR' writes what it takes to build the line anew"
+        why = f"{record.state} has no way back: its configuration is gone; {todo}"
+        reasons.append(_say(ReasonKind.NO_WAY_BACK, why))
     elif not record.state.reached(UnitState.PROVISIONED) and record.intent is None:
         why = f"there is nothing to go back from - expected provisioned or later, found {record.state}"
         reasons.append(_say(ReasonKind.STATE, why))

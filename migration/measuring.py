@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from inventory.model import EXTRANET, County, Role
 from inventory.wording import say_span
+from migration.archive import collect_archives
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind
 from migration.evidence import (
@@ -175,6 +176,7 @@ def read_situation(
         waivers=fold_waivers(events, campaign.county.policy.timers),
         soak=collect_samples(campaign.folder, events, since=soaking_since(records)),
         acts=own_acts(events),
+        archives=collect_archives(campaign.folder, events),
     )
 
 

@@ -55,7 +55,7 @@ class Draft:
 def judge_next(campaign: Campaign, unit: Unit, *, say: Say = silent) -> Verdict | None:
     """Ask the gate of a unit's next step; None where there is none left."""
     record = campaign.records()[unit.id]
-    if record.state is UnitState.REMOVED and not record.open and not record.problems:
+    if record.state.reached(UnitState.REMOVED) and not record.open and not record.problems:
         return None
     if record.state.reached(UnitState.CUT_OVER):
         return judge(campaign, [unit], say=say)[1][unit.id]

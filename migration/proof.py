@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from inventory.model import EXTRANET, Circuit, County, Family, Model, Policy, Unit
 from inventory.wording import say_span
+from migration.archive import Archives
 from migration.evidence import Bound, Evidence
 from migration.soak_samples import SoakSample
 from migration.units import Act, Change, UnitRecord, UnitState, devices_under
@@ -67,6 +68,8 @@ class ReasonKind(StrEnum):
     SILENT = "silent"
     """What runs now on the devices is not known."""
     NO_WAY_BACK = "no-way-back"
+    ARCHIVE = "archive"
+    """A legacy router's configuration is not kept, so its line could not be rebuilt."""
     UNMEASURED = "unmeasured"
     VOID = "void"
     """Measured, but too old, before something, under something else, or of another check."""
@@ -184,6 +187,8 @@ class Situation:
     waivers: tuple[Waiver, ...] = ()
     soak: tuple[SoakSample, ...] = ()
     acts: tuple[Act, ...] = ()
+    archives: Archives = field(default_factory=dict)
+    """What is archived of units' legacy routers, for the stages that take a line away."""
 
     @cached_property
     def now_s(self) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inventory.model import SiteClass, Unit
+from migration.archive import collect_archives, judge_archives, take_archive
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Event, Kind
@@ -152,6 +153,9 @@ class _Retirement:
                 self.excused[verdict.unit or ""] = (*self.excused.get(verdict.unit or "", ()), *verdict.excused)
             if not all(v.allowed for v in verdicts.values()):
                 return self._reports(verdicts)
+            unkept = self._archive(least, verdicts)
+            if unkept:
+                return self._reports(unkept)
             excused = {u: v.excused for u, v in verdicts.items()}
             if not self._take_stage(least, situation.record(least[0].id).state, excused):
                 return self._reports({})
@@ -206,6 +210,27 @@ class _Retirement:
         if refused:
             watch_out(self.campaign, refused, situation, say=self.say, on_progress=self.on_progress)
         return bool(refused)
+
+    def _archive(self, units: Sequence[Unit], verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+        """Keep what the units' legacy routers hold before their line is taken away; return what that refuses.
+
+        Anew before the first stage and before the last, from which only the archive leads back. Before the first, an
+        archive from before the cutover will do: a router at the line's far end may be off by then.
+        """
+        state = self.campaign.records()[units[0].id].state
+        if state is UnitState.DRAINED:
+            return {}
+        unread = take_archive(self.campaign, units, say=self.say)
+        if state is not UnitState.SHUT:
+            archives = collect_archives(self.campaign.folder, self.campaign.events())
+            unread = {u.id: why for u in units if (why := judge_archives(self.campaign.county, u, archives))}
+        out = {}
+        for unit, against in unread.items():
+            out[unit] = verdicts[unit]
+            for each in against:
+                out[unit] = refuse(out[unit], each)
+            record_verdict(self.campaign, out[unit])
+        return out
 
     def _take_stage(self, units: Sequence[Unit], state: UnitState, excused: Mapping[str, tuple[Excused, ...]]) -> bool:
         """Carry one stage out for units in one state; tell whether it was kept."""
@@ -300,6 +325,6 @@ def _judge_undo(campaign: Campaign, unit: Unit) -> UnitReport:
     state = situation.record(unit.id).state
     verdict = judge_way_back(unit, situation)
     if verdict.allowed and state not in UNDO:
-        verdict = refuse(verdict, f"only drained and shut can be undone, found {state}")
+        verdict = refuse(verdict, f"only drained and shut (held or not) can be undone, found {state}")
     changes = show_phases(campaign, move_units(campaign, [unit], state, UNDO[state])) if state in UNDO else {}
     return UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value)

@@ -29,7 +29,7 @@ from migration.events import Event, Kind
 
 
 class UnitState(StrEnum):
-    """A unit's life, in order; only `removed` has no way back."""
+    """A unit's life, in order; from `removed` on there is no way back, only `released`: its line was given back."""
 
     SURVEYED = "surveyed"
     PLANNED = "planned"
@@ -40,6 +40,7 @@ class UnitState(StrEnum):
     DRAINED = "drained"
     SHUT = "shut"
     REMOVED = "removed"
+    RELEASED = "released"
 
     @property
     def rank(self) -> int:
@@ -65,6 +66,7 @@ class Step(StrEnum):
     DRAIN = "drain"
     SHUT = "shut"
     REMOVE = "remove"
+    RELEASE = "release"
     BACK = "back"
 
 
@@ -77,6 +79,7 @@ STEP_ENDS: dict[Step, UnitState] = {
     Step.DRAIN: UnitState.DRAINED,
     Step.SHUT: UnitState.SHUT,
     Step.REMOVE: UnitState.REMOVED,
+    Step.RELEASE: UnitState.RELEASED,
 }
 """Where each step ends; `back` ends wherever its intent says."""
 
@@ -85,11 +88,11 @@ _PASSED_THROUGH = frozenset({UnitState.PLANNED, UnitState.PROVEN, UnitState.SOAK
 
 
 def may_move(old: UnitState, new: UnitState) -> bool:
-    """Tell whether a unit may go from one state to another: one step on, or any way back except out of `removed`."""
+    """Tell whether a unit may go from one state to another: one step on, or any way back until `removed`."""
     if new is old:
         return True
-    if old is UnitState.REMOVED:
-        return False
+    if old.reached(UnitState.REMOVED):
+        return new.rank == old.rank + 1
     if new.rank < old.rank:
         return True
     between = _ORDER[old.rank + 1 : new.rank]
@@ -230,6 +233,14 @@ def units_behind(county: County, unit: Unit) -> tuple[Unit, ...]:
     return tuple(u for u in county.units_by_far_device.get(device or "", ()) if u.id != unit.id)
 
 
+def legacy_devices_under(county: County, unit: Unit) -> tuple[str, ...]:
+    """Return the legacy routers a unit's old path uses: at its site, where its line ends, and from there to the hub."""
+    circuit = county.circuit_by_id[unit.circuit]
+    found = {d for d in (circuit.device, circuit.far_device) if d}
+    found |= {c.far_device for c in county.circuits if c.network == unit.network and c.far_device and c.device in found}
+    return tuple(sorted(found))
+
+
 def units_served(county: County, unit: Unit) -> tuple[Unit, ...]:
     """Return the other units of its network whose stations need a service whose server stands on this unit's LAN."""
     sites = county.sites_served.get((unit.site, unit.plane), frozenset())
@@ -245,7 +256,12 @@ def devices_under(county: County, unit: Unit) -> tuple[str, ...]:
 
 def fold(events: Iterable[Event], county: County) -> dict[str, UnitRecord]:
     """Return every unit's record after these events (one target's, in order); units out of the inventory have none."""
-    records = {unit.id: UnitRecord(unit=unit.id) for unit in county.units}
+    return fold_units(events, county.unit_by_id)
+
+
+def fold_units(events: Iterable[Event], units: Iterable[str]) -> dict[str, UnitRecord]:
+    """Return the records of these units after these events; what the inventory says of them is not asked."""
+    records = {unit: UnitRecord(unit=unit) for unit in units}
     for event in events:
         about = _units_of(event)
         if event.kind is Kind.EVIDENCE and not about:
@@ -334,7 +350,7 @@ def _after(record: UnitRecord, event: Event) -> UnitRecord:
         why = body.reason or f"{body.step} was {body.result}"
         return closed.model_copy(update={"failure": f"{body.step} {body.result}: {why}"})
     if body.step is Step.BACK:
-        if record.state is UnitState.REMOVED or body.state.rank > record.state.rank:
+        if record.state.reached(UnitState.REMOVED) or body.state.rank > record.state.rank:
             return _with_problem(closed, f"event {event.seq}: went back from {record.state} to {body.state}")
         return _moved(closed, body.state, event).model_copy(update={"problems": (), "failure": ""})
     if not may_move(record.state, body.state) or body.state.rank < record.state.rank:

@@ -242,10 +242,18 @@ def tell(story: Story, *, full: bool) -> None:  # noqa: PLR0915 - a story is rea
         "Soaked (seconds here, days in life), drained, shut, held, removed: first the towns' lines, then the county's.",
     ):
         story.run("retire", *retired, "--wait", "--yes")
+    with story.chapter(
+        "Filed", "The provider is told, nobody else is given the old addresses, and the office files a certificate."
+    ):
+        notice = ("--release", "--reference", "伊财信函〔2026〕12号", "--rent-free-from", "2027-01-01")
+        story.run("retire", *retired, *notice, "--yes")
+        held = story.ask("plan", "quarantine")["quarantine"]
+        story.hold(f"{len(held)} old prefixes are in quarantine", true={h["unit"] for h in held} == set(retired))
+        story.run("certificate", *retired, "--lang", "en", "--out", str(story.folder / "certificate.html"))
     with story.chapter("Where we stand", "Every unit, the dates, and the record of it all."):
         story.run("status")
         states = {u["unit"]: u["state"] for u in story.ask("status")["units"]}
-        story.hold("the finance network's old lines are gone", true=all(states[u] == "removed" for u in retired))
+        story.hold("the finance network's old lines are gone", true=all(states[u] == "released" for u in retired))
         story.hold("nothing else was retired", true=all(s == "cut_over" for u, s in states.items() if u not in retired))
         final = story.ask("verify", expect=(0,))
         story.hold(f"and all {final['checks']} checks still pass", true=final["ok"])

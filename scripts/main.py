@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from scripts.commands import config, county, lab, ledger, migrate, outage, plan, playbook, soak, survey, verify
+from scripts.commands import (
+    archive,
+    certificate,
+    config,
+    county,
+    lab,
+    ledger,
+    migrate,
+    outage,
+    plan,
+    playbook,
+    soak,
+    survey,
+    verify,
+)
 
 
 def say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
@@ -52,6 +66,8 @@ app.command("cutover")(migrate.cutover)
 app.command("prove")(migrate.prove)
 app.command("soak")(soak.soak)
 app.command("retire")(migrate.retire)
+app.add_typer(archive.app, name="archive", help="The configurations of legacy routers, kept to rebuild from.")
+app.command("certificate")(certificate.certificate)
 app.add_typer(migrate.gate_app, name="gate", help="Why a step would be allowed or refused.")
 app.command("status")(migrate.status)
 app.command("outage")(outage.outage)

@@ -18,11 +18,11 @@ from scripts.main import app
 
 FILES: dict[str, type[Model]] = {"county.yaml": Header, "policy.yaml": Policy, "access.yaml": Access}
 TYPES = {
-    "boolean": "true or false",
     "string": "text",
     "integer": "a whole number",
     "number": "a number",
     "object": "a mapping",
+    "boolean": "true or false",
 }
 FORMATS = {"ipv6network": "an IPv6 prefix", "ipv4network": "an IPv4 prefix", "date": "a date such as 2027-09-30"}
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "reference.md"

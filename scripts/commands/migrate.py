@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, cast
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
@@ -13,6 +13,8 @@ from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boun
 from scripts.commands.outage import show_record
 
 if TYPE_CHECKING:
+    from inventory.model import Unit
+    from migration.campaign import Campaign
     from migration.cutover import UnitReport
     from migration.gates import Verdict
     from migration.retire import Until
@@ -22,8 +24,19 @@ if TYPE_CHECKING:
 Units = Annotated[list[str], typer.Argument(help="Units, each `network@site` (ids or Chinese names).")]
 gate_app = typer.Typer(no_args_is_help=True)
 EXIT_GOOD, EXIT_FAILED, EXIT_REFUSED, EXIT_UNKNOWN = 0, 1, 3, 4
-STATES = ("surveyed", "planned", "provisioned", "proven", "cut_over", "soaked", "drained", "shut", "removed")
-MARKS = dict(zip(STATES, "·○◔◑◕●▼■✓", strict=True))
+STATES = (
+    "surveyed",
+    "planned",
+    "provisioned",
+    "proven",
+    "cut_over",
+    "soaked",
+    "drained",
+    "shut",
+    "removed",
+    "released",
+)
+MARKS = dict(zip(STATES, "·○◔◑◕●▼■✓¥", strict=True))
 
 
 @boundary
@@ -89,14 +102,23 @@ def retire(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the soak and the hold when only they are missing.")
     ] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Take the last stage back.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the last stage back, until removed.")] = False,
+    release: Annotated[
+        bool,
+        typer.Option("--release", help="Record that the lines of removed units were given back. Touches no device."),
+    ] = False,
+    reference: Annotated[str, typer.Option(help="With --release: the number of the notice to the provider.")] = "",
+    rent_free_from: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="With --release: the first day without rent.")
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retire units' old links in stages: drain, shut, hold, remove. Each is undoable until the last.
+    """Retire units' old links in stages: drain, shut, hold, remove, release. Each is undoable until removed.
 
-    Refused with exit 3 and the reasons, station by station, without fresh evidence for everybody who used the old
-    link: run `extranet verify` first. Exit 0 done, 1 went back, 3 refused, 4 not known.
+    The routers' configurations are archived first; once removed, 'extranet archive rebuild' is the only way back.
+    Refused with exit 3 and the reasons, station by station, without fresh evidence for everybody who used the old link:
+    run `extranet verify` first. Exit 0 done, 1 went back, 3 refused, 4 not known.
     """
     from inventory.errors import ExtranetError
     from migration import retire as stage
@@ -104,8 +126,14 @@ def retire(
 
     if until not in {"drained", "shut", "removed"}:
         raise ExtranetError(f"--until: expected drained, shut or removed, found {until!r}; choose one of them")
+    alone = [n for n, v in (("--reference", reference), ("--rent-free-from", rent_free_from)) if v and not release]
+    if alone or (release and (undo or wait)):
+        raise ExtranetError(f"{alone[0] if alone else '--release'}: expected with --release, without --undo and --wait")
     campaign = open_campaign(county)
     wanted = campaign.find_units(units)
+    if release:
+        day = rent_free_from.date() if rent_free_from else None
+        release_lines(campaign, wanted, reference, day, apply=yes, as_json=as_json)
     progress = Progress(quiet=as_json)
     if undo:
         reports = [stage.undo(campaign, u, apply=yes, say=progress.say, on_progress=progress.tick) for u in wanted]
@@ -120,6 +148,37 @@ def retire(
             on_progress=progress.tick,
         )
     finish(reports, [u.id for u in wanted], campaign.target, applied=yes, as_json=as_json)
+
+
+def release_lines(
+    campaign: Campaign, units: list[Unit], reference: str, rent_free_from: date | None, *, apply: bool, as_json: bool
+) -> NoReturn:
+    """Record that lines were given back, print what that saves, and leave."""
+    from rich.markup import escape
+
+    from migration import release as stage
+
+    known = stage.read_reference(reference) if reference else ""
+    reports = stage.release(campaign, units, reference=known, rent_free_from=rent_free_from, apply=apply)
+    allowed = all(r.verdict.allowed for r in reports)
+    saved = sum(r.release.saved_yuan for r in reports if r.verdict.allowed)
+    if as_json:
+        body = {"target": campaign.target_or_none(), "done": apply and allowed, "saved_yuan_a_month": saved}
+        print_json({**body, "units": [r.as_json() for r in reports]})
+    else:
+        for report in reports:
+            if not report.verdict.allowed:
+                show_verdict(report.verdict)
+                continue
+            console().print(f"[green]✓ {report.unit}[/]: {escape(str(report.release))}")
+            if report.release.early:
+                console().print("    [yellow]before the contract ends[/]: see what the provider may ask for that")
+        if allowed:
+            todo = "" if apply else "; nothing was recorded - add --yes to do it"
+            console().print(f"¥{saved:,} a month saved{todo}")
+        else:
+            console().print("nothing was recorded")
+    raise typer.Exit(EXIT_GOOD if allowed else EXIT_REFUSED)
 
 
 def finish(reports: list[UnitReport], wanted: list[str], target: str, *, applied: bool, as_json: bool) -> None:
@@ -240,7 +299,7 @@ def explain(
 ) -> None:
     """Say whether a unit's next step would be allowed now, with every reason by station. Exit 0 allowed, 3 refused.
 
-    JSON names the step as `next`; a unit that is removed has none left, so that is null and the exit 0.
+    JSON names the step as `next`; a unit that is removed has none left on the network, so that is null and the exit 0.
     """
     from migration.campaign import open_campaign
     from migration.gates import Verdict
@@ -261,7 +320,9 @@ def explain(
             }
         )
     elif verdict is None:
-        console().print(f"{found.id} is {campaign.records()[found.id].state}: there is no next step")
+        state = campaign.records()[found.id].state.value
+        todo = "; 'extranet retire --release' records that its line was given back" if state == "removed" else ""
+        console().print(f"{found.id} is {state}: there is no next step{todo}")
     else:
         show_verdict(verdict, limit=1000, every=True)
     if not as_json:

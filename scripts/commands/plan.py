@@ -17,6 +17,7 @@ from scripts.commands import (
     plan_map,
     plan_outlook,
     plan_overlaps,
+    plan_quarantine,
 )
 from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
 
@@ -107,7 +108,9 @@ def plan_county(county: Path, out: Path | None, *, as_json: bool) -> None:
         raise ExtranetError(f"{table}: is there and is not a plan's table; choose another name for --out")
     with plan_divisions.holding(path):
         before = read_plan(path) if path.exists() else None
-        made = make_plan(found, build_topology(found), before)
+        held = plan_quarantine.read_quarantine(county, found)
+        made = make_plan(found, build_topology(found), before, [q.prefix for q in held])
+        plan_quarantine.refuse_quarantined(found, made, held)
         write_plan(made, path)
         write_whole(table, dump_csv(made))
     old = {r.id: r for r in before.records} if before else {}
@@ -159,3 +162,4 @@ app.command()(plan_explain.explain)
 app.command("map")(plan_map.map_)
 app.command()(plan_overlaps.overlaps)
 app.command()(plan_export.export)
+app.command()(plan_quarantine.quarantine)

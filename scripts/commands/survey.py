@@ -25,9 +25,12 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
     from rich.markup import escape
 
     from inventory.reader import find_overlaps, load_county
+    from migration.quarantine import find_conflicts
+    from scripts.commands.plan_quarantine import conflicts_as_json, read_quarantine
 
     found = load_county(county)
     overlaps = find_overlaps(found)
+    quarantine = find_conflicts(found, None, read_quarantine(county, found))
     windows = sum(s.windows for s in found.stations)
     zone_windows = sum(s.windows for s in found.stations if s.kind == "zone")
     if as_json:
@@ -44,6 +47,7 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
                 "forbidden": len(found.forbidden),
                 "refused": [{"network": r.id, "row": r.row, "why": "marked classified"} for r in found.refused],
                 "overlaps": [o.model_dump(mode="json") for o in overlaps],
+                "quarantine": conflicts_as_json(quarantine),
                 "problems": [],
             }
         )
@@ -72,6 +76,8 @@ def check(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
             + ("" if overlap.kind == "same" else f" / {overlap.prefixes[1]}")
             + " - kept apart, each in its own plane"
         )
+    for conflict in quarantine:
+        out.print(f"[yellow]quarantine[/]: {escape(str(conflict))}")
     for refused in found.refused:
         out.print(
             f"[red]refused[/]: networks row {refused.row} ({escape(refused.name)}) "

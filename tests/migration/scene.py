@@ -35,13 +35,24 @@ from inventory.model import (
     Station,
     Timers,
 )
+from migration.archive import Archive, Archives
 from migration.clock import to_iso
-from migration.events import GENESIS, Event, Kind, hash_event
+from migration.dossier import make_dossier
+from migration.events import GENESIS, Event, Kind, digest_of, hash_event
 from migration.evidence import Bound, Evidence, inventory_digest, make_evidence
 from migration.matrix import BLOCKED_WAY, REACH_WAY
 from migration.proof import Situation
 from migration.soak_samples import SoakSample
-from migration.units import Step, UnitState, fold, intent_body, last_changes, outcome_body, own_acts
+from migration.units import (
+    Step,
+    UnitState,
+    fold,
+    intent_body,
+    last_changes,
+    legacy_devices_under,
+    outcome_body,
+    own_acts,
+)
 from nornir_tasks.stations.model import Check, Finding, Outcome, Result
 from tests.migration.soak_scene import clean_samples
 
@@ -325,6 +336,7 @@ class Story:
             (Step.DRAIN, UnitState.DRAINED),
             (Step.SHUT, UnitState.SHUT),
             (Step.REMOVE, UnitState.REMOVED),
+            (Step.RELEASE, UnitState.RELEASED),
         )
         for unit in units:
             start = UnitState.SURVEYED
@@ -346,6 +358,7 @@ def situation_of(
     current: Bound | None = None,
     resuming: str | None = None,
     soak: Iterable[SoakSample] | None = None,
+    archives: Archives | None = None,
 ) -> Situation:
     """Put a situation together as a command would; old lines were watched and seen unused unless samples are given."""
     moment = now or story.at
@@ -361,4 +374,22 @@ def situation_of(
         resuming=resuming,
         soak=tuple(clean_samples(county, story.events, moment) if soak is None else soak),
         acts=own_acts(story.events),
+        archives=archive_all(county) if archives is None else archives,
     )
+
+
+def archive_all(county: County) -> dict[str, tuple[Archive, ...]]:
+    """Return the archives there would be, had every unit's routers been archived before anything else."""
+    return {
+        unit.id: (
+            Archive(
+                unit=unit.id,
+                seq=1,
+                at=T0,
+                state=UnitState.PROVISIONED,
+                configs={d: digest_of(f"config of {d}") for d in legacy_devices_under(county, unit)},
+                dossier=make_dossier(county, unit, None),
+            ),
+        )
+        for unit in county.units
+    }

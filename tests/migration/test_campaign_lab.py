@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -344,3 +345,57 @@ def test_interrupted_at_any_moment_it_ends_whole(town: Town, moment: str, number
     if state == "drained":
         town.run("retire", unit, "--undo", "--yes", expect=GOOD)
     assert town.configs() == before
+
+
+def test_a_removed_line_leaves_all_it_takes_to_rebuild_and_certify_it(town: Town) -> None:
+    """Archived before its cutover and before its removal; taken over, not released; held, rebuilt on paper, certified."""
+    unit, before = "party-edu@chengguan-xichang", town.configs()
+    routers = {"edu-chengguan", "edu-hub"}
+    town.run("cutover", unit, "--yes", expect=GOOD)
+    time.sleep(TIMERS["soak_s"])
+    out = town.folder.parent / f"{unit}.html"
+    assert "expected removed or later, found cut_over" in town.run("certificate", unit, "--out", str(out)).stderr
+    town.run("verify", "--unit", unit, expect=GOOD)
+    town.run("prove", unit, "--yes", expect=GOOD)
+    town.run("retire", unit, "--until", "drained", "--yes", expect=GOOD)
+
+    def archives() -> list[dict[str, Any]]:
+        listed = json.loads(town.run("archive", "list", "--json").stdout)["archives"]
+        return [a for a in listed if a["unit"] == unit]
+
+    first = archives()[0]
+    assert (first["state"], set(first["configs"])) == ("provisioned", routers)
+    kept = {r: town.folder / "archive" / f"{sha}.cfg" for r, sha in first["configs"].items()}
+    assert {r: path.read_text("utf-8") for r, path in kept.items()} == {r: before[r] for r in routers}
+    newest = town.folder / "archive" / f"{archives()[-1]['configs']['edu-chengguan']}.cfg"
+    newest.rename(newest.with_suffix(".off"))
+    assert "is lost" in town.run("retire", unit, "--until", "shut", "--yes", expect=REFUSED).stdout
+    assert town.run("archive", "list").returncode == FAILED
+    town.run("archive", "take", unit, "--yes", expect=GOOD)
+    town.run("retire", unit, "--until", "shut", "--yes", expect=GOOD)
+    town.run("retire", unit, "--undo", "--yes", expect=GOOD)  # held lines come back as well
+    town.run("retire", unit, "--wait", "--yes", expect=GOOD)
+    assert archives()[-1]["state"] == "shut"
+
+    refused = town.run("retire", unit, "--undo", "--yes", expect=REFUSED).stdout
+    assert f"extranet archive rebuild {unit}" in refused
+    anew = town.folder.parent / "rebuilt"
+    town.run("archive", "rebuild", unit, "--out", str(anew), expect=GOOD)
+    assert (anew / "edu-hub.provisioned.cfg").read_text("utf-8") == before["edu-hub"]
+    assert "x-chengguan-xichang" not in (anew / "README.md").read_text("utf-8")  # another department's line is reused
+    lines = (anew / "edu-hub.enter.txt").read_text("utf-8").splitlines()
+    assert set(lines) <= set(before["edu-hub"].splitlines())
+
+    told = json.loads(town.run("plan", "quarantine", "--json", expect=GOOD).stdout)
+    assert unit in {q["unit"] for q in told["quarantine"]}
+    release = ("retire", unit, "--release", "--reference", "12", "--rent-free-from", "2027-01-01")
+    assert town.run(*release[:3], expect=REFUSED).returncode == REFUSED
+    town.run(*release, expect=GOOD)
+    assert town.state(unit) == "removed"
+    saved = json.loads(town.run(*release, "--yes", "--json", expect=GOOD).stdout)
+    assert (saved["saved_yuan_a_month"], town.state(unit)) == (260, "released")
+    town.run("certificate", unit, "--out", str(out), expect=GOOD)
+    town.run("certificate", unit, "--check", str(out), expect=GOOD)
+    out.write_bytes(out.read_bytes().replace(b"260", b"270"))
+    town.run("certificate", unit, "--check", str(out), expect=FAILED)
+    assert "edu-hub" in changed(before, town.configs())

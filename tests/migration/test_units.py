@@ -18,7 +18,9 @@ from migration.units import (
     devices_under,
     find_unit,
     fold,
+    fold_units,
     last_changes,
+    legacy_devices_under,
     may_move,
     outcome_body,
     units_behind,
@@ -42,6 +44,7 @@ def test_states_are_in_order() -> None:
         "drained",
         "shut",
         "removed",
+        "released",
     ]
     assert [STEP_ENDS[s] for s in Step if s in STEP_ENDS] == list(UnitState)[1:]
     assert all(b.reached(a) and not a.reached(b) for a, b in pairwise(UnitState))
@@ -49,11 +52,12 @@ def test_states_are_in_order() -> None:
 
 @given(old=STATES, new=STATES)
 def test_only_one_act_at_a_time(old: UnitState, new: UnitState) -> None:
-    """Never more than one act lies in a move forward; every way back is open but that out of removed."""
+    """Never more than one act lies in a move forward; every way back is open until removed."""
     acts = {UnitState.PROVISIONED, UnitState.CUT_OVER, UnitState.DRAINED, UnitState.SHUT, UnitState.REMOVED}
+    acts |= {UnitState.RELEASED}
     between = [s for s in UnitState if old.rank < s.rank < new.rank and s in acts]
-    if old is UnitState.REMOVED:
-        assert may_move(old, new) is (new is UnitState.REMOVED)
+    if old.reached(UnitState.REMOVED):
+        assert may_move(old, new) is (new in {old, UnitState.RELEASED})
     elif new.rank <= old.rank:
         assert may_move(old, new)
     else:
@@ -152,12 +156,33 @@ def test_back_and_forth_begins_time_anew() -> None:
 
 
 def test_nothing_comes_out_of_removed() -> None:
-    """A removed unit stays removed, whatever is recorded afterwards."""
-    story = Story().go("fin@tb", to=UnitState.REMOVED)
-    story.end(Step.BACK, "b", "fin@tb", UnitState.SHUT)
-    record = fold(story.events, COUNTY)["fin@tb"]
-    assert record.state is UnitState.REMOVED
-    assert record.problems
+    """A removed unit never goes back, whatever is recorded afterwards, nor does one whose line was given back."""
+    for end in (UnitState.REMOVED, UnitState.RELEASED):
+        story = Story().go("fin@tb", to=end)
+        assert not fold(story.events, COUNTY)["fin@tb"].problems
+        story.end(Step.BACK, "b", "fin@tb", UnitState.SHUT)
+        record = fold(story.events, COUNTY)["fin@tb"]
+        assert record.state is end
+        assert record.problems
+
+
+def test_a_ledger_from_before_is_read_as_ever() -> None:
+    """A ledger that knows of no release and no archive folds to the same records, whole in themselves."""
+    story = Story().go("fin@ta", to=UnitState.REMOVED)
+    assert not any("dossier" in e.body or "release" in e.body for e in story.events)
+    assert fold(story.events, COUNTY)["fin@ta"].state is UnitState.REMOVED
+    assert fold(story.events, COUNTY)["fin@ta"] == fold_units(story.events, ["fin@ta"])["fin@ta"]
+
+
+def test_legacy_routers_are_found_up_to_the_hub() -> None:
+    """A unit's legacy routers are its own, the one its line ends at, and from there to the hub; nobody else's."""
+    expected = {
+        "fin@county": ("fin-county",),
+        "fin@ta": ("fin-county", "fin-ta"),
+        "fin@va1": ("fin-county", "fin-ta"),
+        "soc@ta": ("soc-county", "soc-ta"),
+    }
+    assert {u: legacy_devices_under(COUNTY, COUNTY.unit_by_id[u]) for u in expected} == expected
 
 
 def test_the_last_evidence_is_known() -> None:

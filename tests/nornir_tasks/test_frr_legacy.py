@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from inventory.model import EXTRANET, Unit
 from lab.before import render_before
+from migration.units import UnitState
 from nornir_tasks.intent import legacy_patch
 from nornir_tasks.platforms.frr.config import FrrConfig, merged, parse, same
 from nornir_tasks.platforms.frr.legacy import LegacyState, legacy_facts, legacy_state_of
@@ -99,7 +100,7 @@ def test_withholding_takes_the_lan_and_nothing_else() -> None:
 
 def test_states_of_a_units_life_have_a_legacy_side() -> None:
     """Until cutover the legacy side is as ever; every later state takes more of it away."""
-    life = ("surveyed", "planned", "provisioned", "proven", "cut_over", "soaked", "drained", "shut", "removed")
-    sides = [legacy_state_of(s) for s in life]
+    sides = [legacy_state_of(s.value) for s in UnitState]
+    assert sides[-1] is LegacyState.REMOVED
     assert sides[:4] == [LegacyState.NORMAL] * 4
     assert all(later.reached(earlier) for earlier, later in pairwise(sides))

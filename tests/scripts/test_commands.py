@@ -58,6 +58,12 @@ def call(*arguments: str) -> tuple[int, str, str]:
         ["cutover"],
         ["retire"],
         ["gate", "explain"],
+        ["archive", "list"],
+        ["archive", "show"],
+        ["archive", "take"],
+        ["archive", "rebuild"],
+        ["certificate"],
+        ["plan", "quarantine"],
         ["status"],
         ["ledger", "verify"],
         ["playbook"],
@@ -329,7 +335,7 @@ def test_ledger_without_triggers_is_broken(county: Path) -> None:
         (["lab", "fault", "drop", "core1", "--what", "bogus"], "icmp, tcp, udp, ipv6, icmp-too-big, found 'bogus'"),
         (
             ["playbook", "provison"],
-            "provision, verify, cutover, prove, retire, found 'provison'; did you mean provision?",
+            "provision, verify, cutover, prove, retire, found 'provison'; did you mean provision",
         ),
     ],
 )
@@ -362,7 +368,8 @@ def test_a_removed_unit_has_no_next_step(county: Path) -> None:
             body = outcome_body(Step(step), result="done", state=UnitState(state), devices={})
             ledger.append("outcome", f"{step}/1", body, unit="finance-man@chengguan")
     code, out, _ = call("gate", "explain", "finance-man@chengguan", "--county", str(county))
-    assert (code, out) == (0, "finance-man@chengguan is removed: there is no next step\n")
+    todo = "'extranet retire --release' records that its line was given back"
+    assert (code, out) == (0, f"finance-man@chengguan is removed: there is no next step; {todo}\n")
     code, out, _ = call("gate", "explain", "finance-man@chengguan", "--county", str(county), "--json")
     told = json.loads(out)
     assert (code, told["next"], told["allowed"], told["reasons"]) == (0, None, True, [])

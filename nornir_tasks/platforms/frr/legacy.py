@@ -43,6 +43,7 @@ _OF_UNIT_STATE = {
     "drained": LegacyState.DRAINED,
     "shut": LegacyState.SHUT,
     "removed": LegacyState.REMOVED,
+    "released": LegacyState.REMOVED,
 }
 
 

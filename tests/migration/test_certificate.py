@@ -1,0 +1,350 @@
+"""The certificate of retirement: whole or refused, from the ledger alone, the same bytes each time.
+
+`EXTRANET_UPDATE_GOLDEN=1` writes the golden documents anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from inventory.errors import CheckFailedError, ExtranetError
+from migration.archive import archive_path, write_config
+from migration.certificate import CertificateRefusedError, make_certificate
+from migration.certificate_file import (
+    check_signature,
+    dump_certificate,
+    dump_html,
+    dump_json,
+    sign_document,
+    signature_path,
+    write_certificate,
+)
+from migration.certificate_words import words
+from migration.dossier import make_dossier
+from migration.events import Event, Kind
+from migration.evidence import Evidence, write_evidence
+from migration.release import describe_release
+from migration.units import Step, UnitState, intent_body, legacy_devices_under, outcome_body
+from tests.migration.scene import Story, bound_now, build_checks, build_county, fail_check, measure, pass_check
+
+GOLDEN = Path(__file__).parent / "golden"
+UNIT = "fin@tb"
+STEPS = (
+    (Step.PROVISION, UnitState.PROVISIONED),
+    (Step.CUTOVER, UnitState.CUT_OVER),
+    (Step.SOAK, UnitState.SOAKED),
+    (Step.DRAIN, UnitState.DRAINED),
+    (Step.SHUT, UnitState.SHUT),
+    (Step.REMOVE, UnitState.REMOVED),
+)
+COUNTY = build_county()
+
+
+@dataclass
+class Told:
+    """A folder with a unit's whole life in it, and the events of its ledger."""
+
+    folder: Path
+    story: Story
+
+    @property
+    def events(self) -> list[Event]:
+        return self.story.events
+
+
+def keep(told: Told, evidence: Evidence) -> Evidence:
+    """Keep evidence as a run would."""
+    write_evidence(told.folder, evidence)
+    told.story.tell(Kind.EVIDENCE, f"evidence/{evidence.digest}", evidence.body())
+    return evidence
+
+
+def archive(told: Told, unit: str, state: UnitState) -> None:
+    """Archive a unit's routers as they are in a state."""
+    found = COUNTY.unit_by_id[unit]
+    routers = legacy_devices_under(COUNTY, found)
+    configs = {d: write_config(told.folder, f"hostname {d}\n! {state}\n") for d in routers}
+    dossier = make_dossier(COUNTY, found, None).model_dump(mode="json")
+    body: dict[str, object] = {"note": "archive", "state": state.value, "configs": configs, "dossier": dossier}
+    told.story.tell(Kind.NOTE, f"archive/{unit}/{state}", body, unit)
+
+
+def tell(folder: Path, *, released: bool = False, spoil: Step | None = None, until: Step | None = None) -> Told:
+    """Tell a unit's life to its removal; in the step `spoil` one check did not pass."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told, start = Told(folder, Story()), UnitState.SURVEYED
+    for step, end in STEPS:
+        if step in {Step.CUTOVER, Step.DRAIN, Step.REMOVE}:
+            archive(told, UNIT, start)
+        key = f"20270901T080000-{step}-abc/{UNIT}"
+        if step is not Step.SOAK:
+            intent = intent_body(step, start=start, end=end, devices=["fin-tb"], change=key.partition("/")[0])
+            told.story.tell(Kind.INTENT, key, intent, UNIT)
+        digest = ""
+        if step not in {Step.PROVISION, Step.SOAK}:
+            at = told.story.at
+            results = [pass_check(c, at) for c in build_checks(COUNTY)]
+            if step is spoil:
+                place = next(
+                    i for i, r in enumerate(results) if r.check.station == "st-tb" and r.check.plane == "finance"
+                )
+                results[place] = fail_check(results[place].check, at)
+            bound = bound_now(COUNTY, **{"fin-tb": f"{step} of fin-tb"})
+            run = measure(COUNTY, at, results=results, bound=bound, withheld=[UNIT], units=[UNIT])
+            digest = keep(told, run.model_copy()).digest
+            told.story.wait_s(20)
+        body = outcome_body(step, result="done", state=end, devices={"fin-tb": "0" * 64}, evidence=digest)
+        told.story.tell(Kind.OUTCOME, key, body, UNIT)
+        told.story.wait_s(3600)
+        start = end
+        if step is until:
+            return told
+    if released:
+        gone = describe_release(
+            make_dossier(COUNTY, COUNTY.unit_by_id[UNIT], None), "号<1>", datetime(2027, 10, 1, tzinfo=UTC).date()
+        )
+        body = outcome_body(Step.RELEASE, result="done", state=UnitState.RELEASED, devices={})
+        body["release"] = gone.model_dump(mode="json")
+        told.story.tell(Kind.OUTCOME, "release/1", body, UNIT)
+    return told
+
+
+def missing(told: Told, events: list[Event] | None = None, *units: str) -> str:
+    """What a refused certificate says is missing."""
+    with pytest.raises(CertificateRefusedError) as caught:
+        make_certificate(told.folder, told.events if events is None else events, units or (UNIT,))
+    assert caught.value.exit_code == 3
+    return "\n".join(caught.value.missing)
+
+
+def test_it_says_what_happened(tmp_path: Path) -> None:
+    """Dates, who, counts by station, digests of everything, and the end of the ledger it draws on."""
+    told = tell(tmp_path, released=True)
+    made = make_certificate(told.folder, told.events, [UNIT])
+    (unit,) = made.units
+    assert [s.state for s in unit.stages] == [end for _, end in STEPS] + [UnitState.RELEASED]
+    assert {s.actor for s in unit.stages} == {"the engineer"}
+    assert [p.step for p in unit.proofs] == [Step.CUTOVER, Step.DRAIN, Step.SHUT, Step.REMOVE]
+    (row,) = unit.proofs[0].stations
+    assert (row.station, row.services) == ("st-tb", ("ledgers", "portal"))
+    assert (row.ipv6, row.ipv4, row.closed) == ((2, 2), (1, 1), (1, 1))
+    assert {p.digest for p in unit.proofs} <= {r.digest for r in unit.runs}
+    assert [a.state for a in unit.archives] == [UnitState.PROVISIONED, UnitState.SOAKED, UnitState.SHUT]
+    assert (made.seq, made.hash) == (told.events[-1].seq, told.events[-1].hash)
+    assert unit.release is not None
+    assert [str(q.prefix) for q in unit.quarantine] == ["10.20.2.0/24", "10.20.255.4/30"]
+    assert made.rehearsal
+
+
+def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Made twice, and again after the ledger went on about others, every format is the same byte for byte."""
+    told = tell(tmp_path)
+    before = make_certificate(told.folder, told.events, [UNIT])
+    told.story.go("soc@ta", to=UnitState.CUT_OVER)
+    keep(told, measure(COUNTY, told.story.at, units=["soc@ta"]))
+    after = make_certificate(told.folder, told.events, [UNIT])
+    assert before == after
+    assert dump_html(before, "zh") == dump_certificate(after, "html", "zh")
+    assert dump_html(before, "en") == dump_certificate(after, "html", "en")
+    assert dump_json(before) == dump_certificate(after, "json", "zh")
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_golden(tmp_path: Path, lang: str) -> None:
+    """The document is the golden one."""
+    told = tell(tmp_path, released=True)
+    document = dump_html(make_certificate(told.folder, told.events, [UNIT]), lang)  # type: ignore[arg-type]
+    path = GOLDEN / f"certificate.{lang}.html"
+    if os.environ.get("EXTRANET_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(document)
+    assert document == path.read_bytes()
+
+
+def test_it_needs_nothing_from_outside(tmp_path: Path) -> None:
+    """The page loads nothing and runs nothing: no address to fetch, no script, and a policy that forbids both."""
+    told = tell(tmp_path)
+    page = dump_html(make_certificate(told.folder, told.events, [UNIT]), "zh").decode()
+    assert not re.search(r"https?://|<script|<img|<link|@import|url\(", page)
+    assert "default-src 'none'" in page
+    assert "@page { size: A4" in page
+
+
+def test_names_from_tables_cannot_write_the_page(tmp_path: Path) -> None:
+    """Whatever stands in a table or on a notice is text in the page, never markup."""
+    told = tell(tmp_path, released=True)
+    nasty = "<img src=x onerror=alert(1)>&\"'"
+    made = make_certificate(told.folder, told.events, [UNIT])
+    unit = made.units[0].altered(
+        dossier=made.units[0].dossier.altered(network_name=nasty, provider=nasty, tenant=nasty)
+    )
+    page = dump_html(made.altered(units=(unit,), county=nasty, target=nasty), "en").decode()
+    assert "<img" not in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 5
+    assert "号&lt;1&gt;" in page
+    assert json.loads(dump_json(made.altered(county=nasty)))["county"] == nasty
+
+
+@pytest.mark.parametrize("until", [s for s, _ in STEPS[:-1]])
+def test_before_removed_it_is_refused(tmp_path: Path, until: Step) -> None:
+    """Until a unit is removed there is no certificate, and the refusal says where it stands."""
+    told = tell(tmp_path, until=until)
+    state = dict(STEPS)[until]
+    assert f"{UNIT}: expected removed or later, found {state}" in missing(told)
+    assert f"{UNIT}: expected removed" in missing(told, [])
+
+
+LOST: dict[str, tuple[Callable[[Told], Any], str]] = {
+    "archive": (lambda t: archive_path(t.folder, archives_of(t)[0]).unlink(), "is missing"),
+    "archive changed": (lambda t: archive_path(t.folder, archives_of(t)[-1]).write_text("x"), "was changed"),
+    "evidence": (lambda t: next((t.folder / "evidence").iterdir()).unlink(), "is lost: evidence/"),
+}
+
+
+def archives_of(told: Told) -> list[str]:
+    """Digests of everything archived, in order."""
+    return [sha for e in told.events if e.kind is Kind.NOTE for sha in e.body["configs"].values()]
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_lost_file_refuses(tmp_path: Path, name: str) -> None:
+    """An archive or evidence file that is gone or changed is said, and there is no certificate."""
+    told = tell(tmp_path)
+    spoil, why = LOST[name]
+    spoil(told)
+    assert why in missing(told)
+
+
+def test_any_needed_event_missing_refuses(tmp_path: Path) -> None:
+    """Without any single outcome, piece of evidence, or the last archive that it rests on there is no certificate."""
+    told = tell(tmp_path)
+    needed = [
+        e
+        for e in told.events
+        if e.kind is Kind.EVIDENCE
+        or (e.kind is Kind.OUTCOME and e.body["step"] != "provision")
+        or (e.kind is Kind.NOTE and e.body["state"] == "shut")
+    ]
+    assert len(needed) == 10
+    for gone in needed:
+        assert missing(told, [e for e in told.events if e is not gone])
+
+
+def test_a_stage_taken_back_is_certified_by_its_repetition(tmp_path: Path) -> None:
+    """Shut, taken back and shut again: the second time counts, the drain before it stays, and the way back is told."""
+    told = tell(tmp_path, until=Step.SHUT)
+    first = told.events[-1]
+    body = outcome_body(Step.BACK, result="done", state=UnitState.DRAINED, devices={})
+    told.story.tell(Kind.OUTCOME, "back/1", body, UNIT)
+    evidence = keep(told, measure(COUNTY, told.story.at, withheld=[UNIT], units=[UNIT]))
+    told.story.tell(Kind.OUTCOME, "shut/2", first.body | {"evidence": evidence.digest}, UNIT)
+    archive(told, UNIT, UnitState.SHUT)
+    told.story.wait_s(20)
+    last = keep(told, measure(COUNTY, told.story.at, withheld=[UNIT], units=[UNIT]))
+    body = outcome_body(Step.REMOVE, result="done", state=UnitState.REMOVED, devices={}, evidence=last.digest)
+    told.story.tell(Kind.OUTCOME, "remove/1", body, UNIT)
+    (unit,) = make_certificate(told.folder, told.events, [UNIT]).units
+    assert [s.state for s in unit.stages] == [end for _, end in STEPS]
+    assert next(s.change for s in unit.stages if s.state is UnitState.SHUT) == "shut/2"
+    assert next(s.change for s in unit.stages if s.state is UnitState.DRAINED).startswith("20270901T080000-drain")
+    assert [s.step for s in unit.setbacks] == ["back"]
+
+
+def test_an_unfinished_change_refuses(tmp_path: Path) -> None:
+    """While a change of the unit is open nothing is certified of it."""
+    told = tell(tmp_path)
+    told.story.begin(Step.REMOVE, UNIT, UnitState.SHUT, UnitState.REMOVED, "fin-tb")
+    assert "a change is unfinished" in missing(told)
+
+
+def test_a_failure_without_an_exception_refuses(tmp_path: Path) -> None:
+    """Where a check of its stations did not pass, only an exception on record lets it be certified - and stands in front."""
+    told = tell(tmp_path, spoil=Step.SHUT)
+    assert "in the evidence of the shut 1 of" in missing(told)
+    body: dict[str, object] = {
+        "id": "E-1",
+        "gate": "shut",
+        "reasons": [{"station": "st-tb", "service": "portal", "why": "refused"}],
+        "why": "the window is closed for works",
+        "by": "head of network",
+        "approved_by": "head of office",
+        "until": "2027-09-02T00:00:00+00:00",
+    }
+    event = told.story.tell(Kind.NOTE, "exception/E-1", body, UNIT)
+    excused = [*told.events[:-1], event.model_copy(update={"kind": _Exception("exception")})]
+    page = dump_html(make_certificate(told.folder, excused, [UNIT]), "en").decode()
+    head = page.partition("1. The line")[0]
+    for word in (
+        "Attention: exceptions",
+        "E-1",
+        "head of network",
+        "head of office",
+        "closed for works",
+        "st-tb → portal",
+    ):
+        assert word in head
+    assert "and passed" not in head
+
+
+class _Exception(str):
+    """The kind of an exception's event, whether or not this version of the ledger knows it."""
+
+    __slots__ = ()
+    value = "exception"
+
+
+def test_two_units_in_one_document(tmp_path: Path) -> None:
+    """Everything that is missing of any unit is said at once; one that is whole does not cover for another."""
+    told = tell(tmp_path)
+    text = missing(told, None, UNIT, "fin@ta")
+    assert "fin@ta: expected removed or later, found surveyed" in text
+    assert UNIT not in text
+
+
+def test_a_document_is_never_written_over_by_another(tmp_path: Path) -> None:
+    """The same again is no matter; another document under the same name is refused, and the first stays."""
+    path = tmp_path / "c.html"
+    write_certificate(path, b"one")
+    write_certificate(path, b"one")
+    with pytest.raises(ExtranetError, match="says something else"):
+        write_certificate(path, b"two")
+    assert path.read_bytes() == b"one"
+
+
+def test_signatures(tmp_path: Path) -> None:
+    """A signature holds for its document and key, and for no other; a damaged one is no signature."""
+    key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    path = signature_path(tmp_path / "c.html")
+    path.write_bytes(sign_document(b"document", key))
+    assert check_signature(b"document", path, key.public_key()).startswith("SHA256:")
+    assert json.loads(path.read_bytes())["sha256"] == hashlib.sha256(b"document").hexdigest()
+    for document, public in ((b"documenT", key.public_key()), (b"document", other.public_key())):
+        with pytest.raises(CheckFailedError, match="not the signature"):
+            check_signature(document, path, public)
+    for damaged in (b"", b"{}", b"[]", b'{"signature": "%%%"}'):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckFailedError, match="no signature"):
+            check_signature(b"document", path, key.public_key())
+
+
+def test_words_are_whole_in_both_languages() -> None:
+    """Every state and every word is there in both languages, with the same places to fill in."""
+    zh, en = words("zh"), words("en")
+    assert set(zh) == set(en)
+    for lang in (zh, en):
+        assert set(lang["states"]) == {s.value for s in UnitState}
+    for name, text in zh.items():
+        if isinstance(text, str):
+            assert text.strip()
+            assert len(re.findall("%[sd]", text)) == len(re.findall("%[sd]", en[name])), name
