@@ -10,6 +10,7 @@ whatever kept probes from being sent or answered in between.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 LEAST_FAILED = 2
@@ -106,14 +107,17 @@ def _in_order(samples: Iterable[Sample]) -> list[Sample]:
 
 
 def _stretches(ordered: Sequence[Sample], until_s: float) -> Iterable[_Stretch]:
-    """Cut the watch at its good probes: from each one's sending to the answer of the next, the last to the end."""
+    """Cut the watch at its good probes: from each one's sending to the first answer after it, the last to the end."""
     if not ordered:
         return
+    # A probe that was sent later may be answered sooner, and ends an outage as well.
+    answers = [float("inf") if s.answered_s is None else s.answered_s for s in ordered]
+    first_answers = list(accumulate(reversed(answers), min))[::-1]
     from_s, failed = ordered[0].sent_s, 0
-    for sent_s, answered_s in ordered:
+    for (sent_s, answered_s), first_s in zip(ordered, first_answers, strict=True):
         if answered_s is None:
             failed += 1
             continue
-        yield _Stretch(from_s, answered_s, failed, open=False)
+        yield _Stretch(from_s, first_s, failed, open=False)
         from_s, failed = sent_s, 0
     yield _Stretch(from_s, max(until_s, ordered[-1].sent_s), failed, open=True)

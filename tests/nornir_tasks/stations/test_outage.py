@@ -105,6 +105,13 @@ def test_gaps_stand_apart_and_hold_failures(samples: list[Sample]) -> None:
     assert [g.from_s for g in gaps] == sorted(g.from_s for g in gaps)
 
 
+def test_a_probe_sent_later_and_answered_sooner_ends_a_gap() -> None:
+    """The first answer counts, whichever probe it is to: one that was sent before it may take its time."""
+    failed = [Sample(n / 10, None) for n in range(1, 10)]
+    gaps = find_gaps([Sample(0.0, 0.01), *failed, Sample(1.0, 1.8), Sample(1.1, 1.2)], 2.0)
+    assert [(g.from_s, g.to_s) for g in gaps] == [(0.0, 1.2)]
+
+
 def test_a_lost_packet_is_no_outage_and_is_counted() -> None:
     """One failed probe among good ones: no gap, a coarser resolution; two in a row: a gap from good to good."""
     good = [Sample(n / 10, n / 10 + 0.01) for n in range(20)]
