@@ -16,8 +16,9 @@ from lab import faults
 from lab.faults import Alteration, What
 from lab.nodes import exec_in
 from lab.state import LabState, read_state
+from migration.diagnose import diagnose, say_diagnosis
 from nornir_tasks.stations.collect import measure
-from nornir_tasks.stations.model import Finding, Missing, Outcome, Result
+from nornir_tasks.stations.model import Finding, Missing, Outcome, Result, WayAspect
 from tests.migration.town import GOOD, Town, open_town
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
@@ -232,3 +233,39 @@ def test_without_a_vantage_at_the_servers_side_nothing_passes(town: ProbedTown) 
         assert (result.outcome, result.missing) == (UNKNOWN, missing), result.why
         assert words in finding(result, "return").detail
         assert finding(result, "marker").outcome is PASSED
+
+
+def test_a_stations_router_says_where_a_failure_lies(town: ProbedTown) -> None:
+    """A filter on the service: the router itself gets there. The line narrowed to nothing: it does not either."""
+    check = f"{CENTER}/finance/finance-pay/ipv6"
+    for what, port, words in (
+        (What.TCP, 1521, r"chengguan-r1 itself reaches \S+ in finance \(3 of 3 answered\)"),
+        (What.IPV6, None, r"chengguan-r1 itself cannot reach \S+ in finance either"),
+    ):
+        faults.drop(town.lab, "core1", what, port=port, plane="finance")
+        try:
+            (result,) = diagnose(town.campaign, [town.see(check)])
+        finally:
+            faults.undrop(town.lab, "core1")
+        assert result.outcome is FAILED
+        assert re.match(words, say_diagnosis(result)), say_diagnosis(result)
+
+
+def test_a_line_slower_than_its_floor_is_seen(town: ProbedTown) -> None:
+    """One check a line sends at the floor: it passes on a good line, and fails with what arrives on a slow one."""
+    campaign = town.campaign
+    checks = campaign.matrix.for_stations([CENTER]).with_throughput(campaign.county).checks
+    asked = [c for c in checks if WayAspect.THROUGHPUT in c.way]
+    assert len(asked) == 1
+
+    def carried() -> Finding:
+        (result,) = measure(asked, campaign.county, campaign.access, hops=campaign.matrix.hops)
+        return finding(result, "throughput")
+
+    assert carried().outcome is PASSED
+    with trap(town, faults.slow(town.lab, "x-chengguan-core1", 2000)):
+        slow = carried()
+    assert slow.outcome is FAILED
+    assert re.search(r"10000 kbit/s to \S+ - expected carried, found [123]\d{3} kbit/s arrive", slow.detail), (
+        slow.detail
+    )
