@@ -131,13 +131,13 @@ def verify_many(folder: str) -> Figures:
     """Verify them."""
     from migration.ledger import Ledger
 
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     with Ledger.open(Path(folder), readonly=True) as ledger:
         survey = ledger.survey()
-    took = time.perf_counter() - began
+    took, busy = time.perf_counter() - began, time.process_time() - busy
     if survey.breaks or survey.last.seq != EVENTS:
         raise BenchError(f"verify: expected {EVENTS} events in a whole chain, found {survey.last.seq}")
-    return {"s": took, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"s": took, "cpu_s": busy, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def verify_elsewhere(folder: str) -> Figures:
@@ -169,7 +169,7 @@ ONE: dict[str, Callable[[str], Figures]] = {
 
 def go(folder: Path) -> dict[str, Figures]:
     """Measure everything."""
-    found: dict[str, Figures] = {}
+    found: dict[str, Figures] = {"load": {"before": os.getloadavg()[0]}}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".bench-ledger-") as place:
         for name in ONE:
             shared = name in {"append_many", "verify_many", "verify_elsewhere"}
@@ -198,7 +198,7 @@ def render(found: dict[str, Figures]) -> str:
         (f"append, {MANY:,} together (`append_many`)", f"{many['per_s']:,.0f} a second", ""),
         (
             f"verify {EVENTS:,} events",
-            f"{verified['s']:.1f} s, {verified['mib']:.0f} MiB",
+            f"{verified['s']:.1f} s, of which {verified['cpu_s']:.1f} s on a core; {verified['mib']:.0f} MiB",
             f"{VERIFY_GOAL_S} s",
         ),
         (
@@ -209,8 +209,10 @@ def render(found: dict[str, Figures]) -> str:
         ("verify them with `scripts/verify_ledger.py`", f"{elsewhere['s']:.1f} s, {elsewhere['mib']:.0f} MiB", ""),
     ]
     where = f"{machine.cores} cores ({machine.processor}), {machine.system}, kernel {machine.kernel}, Python {machine.python}"
+    load = found["load"]["before"]
+    beside = f" Other work ran beside it (load {load:.0f} before it began)." if load > machine.cores else ""
     lines = [
-        f"{where}; SQLite.",
+        f"{where}; SQLite.{beside}",
         "",
         "| what | measured | goal |",
         "| --- | --- | --- |",
