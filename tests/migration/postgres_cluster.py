@@ -118,7 +118,11 @@ def find_room() -> Path | None:
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """Run a server until the end of the block; its folder goes with it."""
-    folder = Path(tempfile.mkdtemp(prefix="xpg-", dir=find_room()))
+    room = find_room()
+    for left in (room or Path(tempfile.gettempdir())).glob("xpg-[0-9]*-*"):
+        if not Path(f"/proc/{left.name.split('-')[1]}").exists():  # whoever made it was killed; its server went with it
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"xpg-{os.getpid()}-", dir=room))
     owner = find_owner()
     if owner is not None:
         entry = pwd.getpwnam(owner)
