@@ -33,18 +33,23 @@ class LinePort(NamedTuple):
 
 @dataclass(frozen=True)
 class OldLine:
-    """A unit's old line.
-
-    `router` is the legacy router at its site (None: a village without one); `hub` the one that routes to it; `carried`
-    the units whose traffic it carries, its own first.
-    """
+    """A unit's old line. `router` is the legacy router at its site (None: a village without one)."""
 
     county: County
     unit: Unit
     ports: tuple[LinePort, ...]
     router: str | None
-    hub: str | None
-    carried: tuple[Unit, ...]
+
+    @cached_property
+    def carried(self) -> tuple[Unit, ...]:
+        """The units whose traffic it carries, its own first."""
+        return (self.unit, *units_behind(self.county, self.unit))
+
+    @cached_property
+    def hub(self) -> str | None:
+        """The legacy router that routes to it."""
+        hub = county_unit(self.county, self.unit.network)
+        return self.county.circuit_by_id[hub.circuit].device if hub is not None else None
 
     @property
     def at_county(self) -> bool:
@@ -136,9 +141,6 @@ class OldLine:
 def line_of(county: County, unit: Unit) -> OldLine:
     """Return a unit's old line."""
     circuit = county.circuit_by_id[unit.circuit]
-    carried = (unit, *units_behind(county, unit))
-    hub_unit = county_unit(county, unit.network)
-    hub = county.circuit_by_id[hub_unit.circuit].device if hub_unit is not None else None
     ports: list[LinePort] = []
     if circuit.device:
         if circuit.lan_port:
@@ -149,9 +151,7 @@ def line_of(county: County, unit: Unit) -> OldLine:
             ports.append(LinePort(circuit.far_device, circuit.far_port, lan=False))
     elif circuit.far_device and circuit.far_port:
         ports.append(LinePort(circuit.far_device, circuit.far_port, lan=True))
-    return OldLine(
-        county=county, unit=unit, ports=tuple(ports), router=circuit.device or None, hub=hub, carried=carried
-    )
+    return OldLine(county=county, unit=unit, ports=tuple(ports), router=circuit.device or None)
 
 
 def wanted_names(county: County, lines: Iterable[OldLine]) -> dict[str, tuple[IPv4Network, ...]]:

@@ -287,6 +287,20 @@ class Situation:
         return out
 
     @cached_property
+    def soak_by_unit(self) -> dict[str, list[SoakSample]]:
+        """The samples of each unit's old line, in the ledger's order."""
+        out: dict[str, list[SoakSample]] = defaultdict(list)
+        for sample in sorted(self.soak, key=lambda s: s.seq):
+            for unit in sample.units:
+                out[unit].append(sample)
+        return out
+
+    @cached_property
+    def soak_digests(self) -> frozenset[str]:
+        """The digests of all samples there are."""
+        return frozenset(s.digest for s in self.soak)
+
+    @cached_property
     def addresses_of_names(self) -> dict[tuple[str, str], set[str]]:
         """Where services are now, by name and family."""
         out: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -150,8 +150,7 @@ class _Watch:
         begins = self.begins
         if begins is None:
             return ()
-        own = (s for s in self.situation.soak if self.unit.id in s.units and s.recorded >= begins)
-        return tuple(sorted(own, key=lambda s: s.seq))
+        return tuple(s for s in self.situation.soak_by_unit.get(self.unit.id, ()) if s.recorded >= begins)
 
     def stand(self) -> SoakStanding:
         self.look()
@@ -163,7 +162,7 @@ class _Watch:
         covered = 0 if short else self.covered_days()
         wanted_days = 0 if short else self.policy.business_days
         wanted = _LEAST_SAMPLES if short else self.policy.samples
-        standing = SoakStanding(
+        standing = SoakStanding.model_construct(  # our own values; a province has a hundred thousand units
             unit=self.unit.id,
             samples=len(self.run),
             wanted_samples=wanted,
@@ -177,7 +176,8 @@ class _Watch:
             against=self.against,
             broken=self.broken,
         )
-        return standing.model_copy(update={"lacks": tuple(self.lacks(standing))})
+        lacks = tuple(self.lacks(standing))
+        return standing.model_copy(update={"lacks": lacks}) if lacks else standing
 
     def lacks(self, now: SoakStanding) -> Iterator[Lack]:
         """Say what time and more samples have to mend."""
@@ -228,13 +228,12 @@ class _Watch:
 
     def look(self) -> None:
         """Find the newest clean run, what the newest sample saw, and what broke the run before."""
-        known = {s.digest for s in self.situation.soak}
         for before, sample in pairwise((None, *self.samples)):
             if sample is None:
                 continue
             found = list(self.lookout.see_sample(sample))
             trusted = before is not None and not any(self.lookout.untrusted(s) for s in (before, sample))
-            between = list(self.lookout.see_pair(before, sample, known)) if before is not None and trusted else []
+            between = list(self.lookout.see_pair(before, sample)) if before is not None and trusted else []
             gap = self.gap(before, sample)
             self.against = tuple(self.dated(f) for f in dict.fromkeys([*found, *between]))
             if self.against or gap:

@@ -332,10 +332,10 @@ class Lookout:
 
     # --- two samples ---
 
-    def see_pair(self, before: SoakSample, sample: SoakSample, known: set[str]) -> Iterator[Finding]:
+    def see_pair(self, before: SoakSample, sample: SoakSample) -> Iterator[Finding]:
         """Say what happened between two samples that follow one another."""
         between = f"between {say_moment(before.recorded)} and {say_moment(sample.recorded)}"
-        if sample.before.get(self.unit.id) not in known:
+        if sample.before.get(self.unit.id) not in self.situation.soak_digests:
             yield Finding(kind="lost", why=f"a sample {between} is missing from the record")
             return
         if sample.recorded < before.recorded or sample.taken_from < before.taken_to - CLOCK_SKEW_S:
