@@ -116,3 +116,13 @@ def test_village_of_the_readme_moves_nobody(name: str, tmp_path: Path) -> None:
     assert all(now[r.id] == r for r in old.records)
     assert any("minggao-new" in r.id for r in plan.records)
     assert {n.station for n in county.needs} > {n.station for n in before.needs}
+
+
+def test_every_trap_that_is_told_of_is_tested() -> None:
+    """Each row of docs/traps.md names a test that there is."""
+    told = set(re.findall(r"\| (test_\w+) \|", (ROOT / "docs" / "traps.md").read_text("utf-8")))
+    here = ROOT / "tests" / "migration"
+    texts = [(here / name).read_text("utf-8") for name in ("test_traps_lab.py", "test_probe_traps_lab.py")]
+    there = {name for text in texts for name in re.findall(r"(?m)^def (test_\w+)", text)}
+    assert len(told) == 16
+    assert told <= there

@@ -1,10 +1,14 @@
 """Traps on real routers: each looks well to a ping or to a careless look, and no gate lets it pass."""
 
 import json
+import os
+import shlex
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from lab.layout import NODE_BIN
 from tests.migration.town import FAILED, GOOD, REFUSED, Town, open_town
 
 TIMERS = {"revert_s": 60, "converge_s": 20, "soak_s": 1, "hold_s": 1}
@@ -96,3 +100,76 @@ def test_a_router_that_started_anew_begins_the_soak_anew(town: Town) -> None:
     town.fault("start", "fin-chengguan")
     town.run("soak", UNIT)
     town.soak(UNIT)
+
+
+def test_a_change_by_hand_voids_the_proof(town: Town) -> None:
+    """Proven, then somebody types one line on a router under the path: the proof was of another configuration."""
+    town.soak(UNIT)
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+    line = "ipv6 route 2001:db8:dead::/48 blackhole vrf finance"
+    type_in(town, "chengguan-r1", line)
+    try:
+        refused = town.run("gate", "explain", UNIT, expect=REFUSED).stdout
+        assert "under another configuration of chengguan-r1 than the one of now" in refused
+    finally:
+        type_in(town, "chengguan-r1", f"no {line}")
+    town.run("gate", "explain", UNIT, expect=GOOD)
+
+
+def test_a_station_whose_clock_is_wrong_proves_nothing(town: Town) -> None:
+    """What a station says an hour from now is not of now, though all of it passes."""
+    town.soak(UNIT)
+    hold_clock(town, "chengguan-center", ahead_s=3600)
+    try:
+        # Its own passes do not count, so the proof is not kept for one; the line is back.
+        seen = town.run("prove", UNIT, "--yes", expect=FAILED).stdout
+        assert "the station's clock is off by about" in seen
+        assert town.state(UNIT) == "cut_over"
+    finally:
+        hold_clock(town, "chengguan-center", ahead_s=0)
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+
+
+def test_two_units_that_may_be_each_others_backup_go_only_proven_together(town: Town) -> None:
+    """Each proven while the other's line was up proves nothing of both gone; withheld together, they may go."""
+    other = "real-estate@chengguan"
+    town.run("cutover", other, "--yes", expect=GOOD)
+    town.soak(UNIT, other)
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.run("prove", other, "--yes", expect=GOOD)
+    refused = town.run("retire", UNIT, other, "--until", "drained", "--yes", expect=REFUSED).stdout
+    assert f"while the old path of {other} was up, which proves nothing" in refused
+    town.run("prove", UNIT, other, "--yes", expect=GOOD)
+    town.run("retire", UNIT, other, expect=GOOD)
+
+
+@pytest.mark.heavy
+def test_one_village_that_was_not_measured_holds_the_town(town: Town) -> None:
+    """Of all that hang on a town's line one village does not answer: it is named, and nothing is proven or retired."""
+    units = [f"party-edu@{site}" for site in ("chengguan", "chengguan-xichang", "chengguan-wadong", "chengguan-wabei")]
+    town.run("cutover", *units, "--yes", expect=GOOD)
+    town.soak(*units)
+    town.fault("stop", "chengguan-wabei-station")
+    try:
+        seen = town.run("prove", *units, "--yes", expect=FAILED).stdout
+        assert "chengguan-wabei-station/edu/" in seen
+        assert "chengguan-wabei-station" in town.run("gate", "explain", units[-1], expect=REFUSED).stdout
+        town.run("retire", *units, "--yes", expect=REFUSED)
+    finally:
+        town.fault("start", "chengguan-wabei-station")
+
+
+def type_in(town: Town, router: str, line: str) -> None:
+    """Type a line on a router by hand."""
+    town.run("lab", "exec", router, "--", "vtysh", "-c", "configure terminal", "-c", line, expect=GOOD)
+
+
+def hold_clock(town: Town, station: str, *, ahead_s: int) -> None:
+    """Let a station's python tell the time so many seconds ahead: namespaces share the machine's own clock."""
+    place, real = f"{NODE_BIN}/python3", os.path.realpath(sys.executable)
+    shift = f"import sys,time; o=time.time; time.time=lambda: o()+{ahead_s}; exec(compile(sys.stdin.read(),'-','exec'))"
+    script = f"#!/bin/sh\nexec {real} -I -S -c {shlex.quote(shift)}\n"
+    put = f"rm -f {place} && printf %s {shlex.quote(script)} >{place} && chmod 755 {place}"
+    back = f"ln -sf {real} {place}"
+    town.run("lab", "exec", station, "--", "sh", "-c", put if ahead_s else back, expect=GOOD)
