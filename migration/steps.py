@@ -62,7 +62,8 @@ _PROVING = frozenset({Step.CUTOVER, Step.PROVE})
 """Steps after which units are called proven."""
 _MOST_DIFFERENCES = 200
 _TIMER_SLACK_S = 10.0
-_WATCH_TRIES = 5
+_WATCH_TRIES, _WATCH_PAUSE_S = 10, 1.0
+"""How often others are asked again before what does not answer counts as broken: routes may still settle behind a change."""
 
 
 @dataclass(frozen=True)
@@ -561,6 +562,8 @@ class _Run:
         for number in range(_WATCH_TRIES):
             if not left or self._left_s() <= 0:
                 break
+            if number:
+                time.sleep(_WATCH_PAUSE_S)
             seen = {r.check.id: r for r in self._measure(left)} if number or first is None else dict(first)
             left = [c for c in left if not good(c, seen)]
             why = {c.id: (seen[c.id].why or seen[c.id].outcome.value if c.id in seen else "not measured") for c in left}

@@ -19,7 +19,7 @@ SETUP_INPUTS = ("requirements.lock", "pyproject.toml", "scripts/setup")  # what 
 BASH_SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*(ROOT / "scripts").iterdir(), ROOT / ".ci/run")
-    if path.is_file() and path.read_bytes().startswith(b"#!")
+    if path.is_file() and path.suffix != ".py" and path.read_bytes().startswith(b"#!")
 )
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
 

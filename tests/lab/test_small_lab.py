@@ -135,7 +135,7 @@ def test_status_asks_the_kernel(small_lab: SmallLab) -> None:
     seen = json.loads(done.stdout)
     nodes = {n["name"]: n for n in seen["nodes"]}
     assert set(nodes["core1"]["daemons"]) == {"zebra", "staticd", "bgpd", "sshd"}
-    assert set(nodes["srv-dns"]["daemons"]) == {"unbound"}
+    assert set(nodes["srv-dns"]["daemons"]) == {"unbound", "sshd"}
     assert all(n["state"] == "up" for n in seen["nodes"])
     assert 100 * 2**20 < seen["memory_bytes"] < 2 * 2**30
     assert seen["vrf_backend"] in {"netns", "device"}

@@ -356,8 +356,8 @@ def test_a_removed_line_leaves_all_it_takes_to_rebuild_and_certify_it(town: Town
     time.sleep(TIMERS["soak_s"])
     out = town.folder.parent / f"{unit}.html"
     assert "expected removed or later, found cut_over" in town.run("certificate", unit, "--out", str(out)).stderr
-    town.run("verify", "--unit", unit, expect=GOOD)
     town.run("prove", unit, "--yes", expect=GOOD)
+    town.soak(unit)
     town.run("retire", unit, "--until", "drained", "--yes", expect=GOOD)
 
     def archives() -> list[dict[str, Any]]:
@@ -373,7 +373,7 @@ def test_a_removed_line_leaves_all_it_takes_to_rebuild_and_certify_it(town: Town
     assert "is lost" in town.run("retire", unit, "--until", "shut", "--yes", expect=REFUSED).stdout
     assert town.run("archive", "list").returncode == FAILED
     town.run("archive", "take", unit, "--yes", expect=GOOD)
-    town.run("retire", unit, "--until", "shut", "--yes", expect=GOOD)
+    town.run("retire", unit, "--until", "shut", "--wait", "--yes", expect=GOOD)
     town.run("retire", unit, "--undo", "--yes", expect=GOOD)  # held lines come back as well
     town.run("retire", unit, "--wait", "--yes", expect=GOOD)
     assert archives()[-1]["state"] == "shut"

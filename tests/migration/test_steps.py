@@ -274,6 +274,7 @@ class stage:  # noqa: N801 - reads as a verb
         for name in ("compare", "stage_and_commit", "confirm", "roll_back"):
             self.patch.setattr(changes, name, getattr(scene.wire, name))
         self.patch.setattr(steps, "measure", scene.measure)
+        self.patch.setattr(steps, "_WATCH_PAUSE_S", 0.0)
         self.patch.setattr(steps, "measure_until", scene.measure)
         self.patch.setattr(steps, "read_bound", scene.read_bound)
         self.patch.setattr(steps, "move_units", undo_moves)

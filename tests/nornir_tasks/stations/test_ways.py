@@ -40,6 +40,9 @@ def mtu(rig: Rig, node: str, port: str, size: int) -> Iterator[None]:
         yield
     finally:
         rig.run(node, "ip", "link", "set", port, "mtu", "1500")
+        for end in ("station", "server"):  # what they were told of the size would outlive it
+            for family in ("-4", "-6"):
+                rig.run(end, "ip", family, "route", "flush", "cache")
 
 
 @lab
