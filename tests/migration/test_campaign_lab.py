@@ -162,6 +162,7 @@ def test_a_village_retires_stage_by_stage_and_comes_back(town: Town) -> None:
     assert town.run("ledger", "verify").returncode == GOOD
 
 
+@pytest.mark.heavy
 def test_a_town_drains_while_its_villages_still_use_its_line(town: Town) -> None:
     """What the gate allows the act can keep: a town's own route goes though a village behind it is not cut over."""
     unit, behind = "social-security@chengguan", "social-security@chengguan-xichang"
@@ -348,6 +349,7 @@ def test_interrupted_at_any_moment_it_ends_whole(town: Town, moment: str, number
     assert town.configs() == before
 
 
+@pytest.mark.heavy
 def test_a_removed_line_leaves_all_it_takes_to_rebuild_and_certify_it(town: Town) -> None:
     """Archived before its cutover and before its removal; taken over, not released; held, rebuilt on paper, certified."""
     unit, before = "party-edu@chengguan-xichang", town.configs()

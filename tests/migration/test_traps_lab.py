@@ -67,6 +67,7 @@ def test_a_stranger_on_the_old_line_is_named(town: Town) -> None:
     town.run("gate", "explain", UNIT, expect=GOOD)
 
 
+@pytest.mark.heavy
 def test_a_stranger_at_the_county_is_named_on_each_line_it_talks_over(town: Town) -> None:
     """A host on the county's LAN that goes by the old hub is named on the line it reaches the town by."""
     town.soak(UNIT)
@@ -91,6 +92,7 @@ def test_a_flapping_line_is_named(town: Town) -> None:
     assert "fin-chengguan port wan1: flapping" in town.run("gate", "explain", UNIT, expect=REFUSED).stdout
 
 
+@pytest.mark.heavy
 def test_a_router_that_started_anew_begins_the_soak_anew(town: Town) -> None:
     """A reboot takes the counters with it: it is named, and what was watched before does not count."""
     town.soak(UNIT)
@@ -131,6 +133,7 @@ def test_a_station_whose_clock_is_wrong_proves_nothing(town: Town) -> None:
     town.run("prove", UNIT, "--yes", expect=GOOD)
 
 
+@pytest.mark.heavy
 def test_two_units_that_may_be_each_others_backup_go_only_proven_together(town: Town) -> None:
     """Each proven while the other's line was up proves nothing of both gone; withheld together, they may go."""
     other = "real-estate@chengguan"
@@ -168,8 +171,13 @@ def type_in(town: Town, router: str, line: str) -> None:
 def hold_clock(town: Town, station: str, *, ahead_s: int) -> None:
     """Let a station's python tell the time so many seconds ahead: namespaces share the machine's own clock."""
     place, real = f"{NODE_BIN}/python3", os.path.realpath(sys.executable)
-    shift = f"import sys,time; o=time.time; time.time=lambda: o()+{ahead_s}; exec(compile(sys.stdin.read(),'-','exec'))"
-    script = f"#!/bin/sh\nexec {real} -I -S -c {shlex.quote(shift)}\n"
+    ahead = f"import sys,time; o=time.time; time.time=lambda: o()+{ahead_s}"
+    given = "exec(compile(sys.stdin.read(),'-','exec'))"
+    script = (
+        f"#!/bin/sh\nahead={shlex.quote(ahead)}\n"  # programs come on standard input, or as the word after -c
+        f'[ "$3" = -c ] && exec {real} -I -S -c "$ahead\n$4"\n'
+        f'exec {real} -I -S -c "$ahead; {given}"\n'
+    )
     put = f"rm -f {place} && printf %s {shlex.quote(script)} >{place} && chmod 755 {place}"
     back = f"ln -sf {real} {place}"
     town.run("lab", "exec", station, "--", "sh", "-c", put if ahead_s else back, expect=GOOD)
