@@ -28,12 +28,21 @@ class _Stray(Model):
     hint: str
 
 
+def _read_ids(name: str, source: tables.TableSource) -> set[str]:
+    first = COLUMNS[name][0]
+    for index, raw in enumerate(source.header):
+        if tables.plain(raw).lower() in {first.name, first.chinese}:
+            return {tables.plain(cells[index]).lower() for _, cells in source.rows if index < len(cells)}
+    return set()
+
+
 class Findings:
     """The problems of one county's files, with what of its tables could be read."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.sources: dict[str, tables.TableSource] = {}
+        self._ids: dict[str, tuple[tables.TableSource, set[str]]] = {}
         self.unreadable: set[str] = set(COLUMNS)
         self.doubled: dict[str, list[int]] = defaultdict(list)
         """By table, the rows whose identifier is another row's."""
@@ -55,11 +64,9 @@ class Findings:
         source = self.sources.get(name)
         if source is None:
             return set()
-        first = COLUMNS[name][0]
-        for index, raw in enumerate(source.header):
-            if tables.plain(raw).lower() in {first.name, first.chinese}:
-                return {tables.plain(cells[index]).lower() for _, cells in source.rows if index < len(cells)}
-        return set()
+        if name not in self._ids or self._ids[name][0] is not source:
+            self._ids[name] = source, _read_ids(name, source)
+        return self._ids[name][1]
 
     def note(self, file: str, row: int | None, column: str | None, what: str, todo: str) -> None:
         """Note a problem of a file."""

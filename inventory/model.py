@@ -297,6 +297,13 @@ class Timers(Model):
     probe_timeout_s: float = Field(
         default=3.0, gt=0, le=30, description="seconds to wait for the answer to one probe", examples=[3]
     )
+    blocked_wait_s: float = Field(
+        default=1.5,
+        ge=0.5,
+        le=10,
+        description="seconds to wait for an answer that must not come (at most as long as for one that must)",
+        examples=[1.5],
+    )
     converge_s: int = Field(
         default=30,
         ge=1,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from migration.events import Event
     from migration.ledger import Ledger
     from migration.matrix import Matrix
+    from migration.recent import Recent
     from migration.units import UnitRecord
 
 P = ParamSpec("P")
@@ -164,6 +165,13 @@ class Campaign:
         from migration.matrix import build_matrix
 
         return build_matrix(self.county, self.topology, self.plan, self.access)
+
+    @cached_property
+    def recent(self) -> Recent:
+        """What this command measured moments ago."""
+        from migration.recent import Recent
+
+        return Recent()
 
     @cached_property
     def nornir(self) -> Nornir:

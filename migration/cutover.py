@@ -14,7 +14,7 @@ from inventory.model import Role, Unit
 from inventory.wording import counted
 from migration.archive import take_archive
 from migration.campaign import Campaign, Say, silent
-from migration.evidence import Evidence
+from migration.evidence import Bound, Evidence
 from migration.gates import Verdict, judge_back, judge_cutover
 from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import (
@@ -26,11 +26,12 @@ from migration.moves import (
     show_phases,
     unit_checks,
 )
-from migration.proof import Reason, Situation
+from migration.proof import Reason, ReasonKind, Situation
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitRecord, UnitState, devices_under
 from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change
+from nornir_tasks.stations.model import Check
 
 
 @dataclass(frozen=True)
@@ -157,16 +158,20 @@ def _nothing_to_do(record: UnitRecord, gate: str) -> UnitReport:
 
 
 def measure_provided(
-    campaign: Campaign, units: Sequence[Unit], say: Say, on_progress: OnProgress
+    campaign: Campaign, units: Sequence[Unit], say: Say, on_progress: OnProgress, *, beside: Sequence[Check] = ()
 ) -> tuple[Evidence, ...]:
-    """Measure what provisioning gave to units that are ready; the gate takes it like any other evidence."""
+    """Measure what provisioning gave to units that are ready; the gate takes it like any other evidence.
+
+    `beside` is what will be asked for next, and is measured along.
+    """
     records = campaign.records()
     ready = [u for u in units if records[u.id].state in {UnitState.PROVISIONED, UnitState.PROVEN}]
     provided = [c for c in unit_checks(campaign, ready) if c.unit is None]
     if not provided:
         return ()
     say(f"· {counted(len(ready), 'unit')}: {counted(len(provided), 'check')} of what is already provided")
-    return (measure_now(campaign, provided, units=[u.id for u in ready], on_progress=on_progress)[1],)
+    names = [u.id for u in ready]
+    return (measure_now(campaign, provided, units=names, beside=beside, on_progress=on_progress)[1],)
 
 
 def _judge(campaign: Campaign, units: Sequence[Unit], fresh: tuple[Evidence, ...], say: Say) -> list[UnitReport]:
@@ -191,12 +196,21 @@ def _judge(campaign: Campaign, units: Sequence[Unit], fresh: tuple[Evidence, ...
     return out
 
 
+def _refused_anyway(campaign: Campaign, units: Sequence[Unit]) -> bool:
+    """Tell whether the gate refuses whatever is measured: asked of the ledger alone."""
+    situation = read_situation(campaign, current=Bound(inventory="", plan="", configs={}))
+    standing = {ReasonKind.ORDER, ReasonKind.STATE, ReasonKind.UNFINISHED, ReasonKind.RECORD, ReasonKind.SCOPE}
+    return any(r.kind in standing for u in units for r in judge_cutover(u.id, situation).reasons)
+
+
 def _cut_over(
     campaign: Campaign, wave: Sequence[tuple[Unit, ...]], say: Say, on_progress: OnProgress
 ) -> list[UnitReport]:
     """Cut one wave over; when a gate refuses, only what it refused is reported."""
     units = [u for group in wave for u in group]
-    for evidence in measure_provided(campaign, units, say, on_progress):
+    # Where nothing but a measurement is missing, one of everything serves the gate and as what worked before.
+    beside = () if _refused_anyway(campaign, units) else campaign.matrix.checks
+    for evidence in measure_provided(campaign, units, say, on_progress, beside=beside):
         keep(campaign, evidence)
     reports = {r.unit: r for r in _judge(campaign, units, (), say)}
     for report in reports.values():

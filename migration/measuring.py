@@ -76,24 +76,31 @@ def measure_now(
     checks: Sequence[Check],
     *,
     units: Iterable[str] = (),
+    beside: Sequence[Check] = (),
     on_progress: OnProgress = no_progress,
     look_closer: Callable[[Campaign, Sequence[Result]], list[Result]] | None = None,
 ) -> tuple[list[Result], Evidence]:
     """Run checks from their stations; return the results, also as evidence of now, of which nothing is recorded yet.
 
-    `look_closer` may add to the results' raw data before they become evidence.
+    `beside` are checks that are only remembered (`Campaign.recent`), for whoever asks for them next. `look_closer` may
+    add to the results' raw data before they become evidence.
     """
+    wanted = {c.id for c in checks}
+    everything = [*checks, *(c for c in beside if c.id not in wanted)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bound") as pool:
         began = campaign.clock.now().timestamp()
         reading = pool.submit(read_bound, campaign, devices_under_checks(campaign.county, checks))
+        started = time.monotonic()
         results = measure(
-            checks,
+            everything,
             campaign.county,
             campaign.access,
             hops=campaign.matrix.hops,
-            on_station=count_stations(checks, on_progress),
+            on_station=count_stations(everything, on_progress),
         )
         bound = reading.result()
+    campaign.recent.note(results, started)
+    results = results[: len(checks)]
     if look_closer is not None:
         results = look_closer(campaign, results)
     return results, bind(campaign, results, bound=bound, began=began, units=units)

@@ -58,6 +58,9 @@ Ending = Literal["done", "undone", "failed"]
 
 _CONFIRM_S, _CONFIRM_ONE_S = 4.0, 0.3
 """What confirming may take, and how much more for each device: so much of the timer is never used for proving."""
+_SETTLED_S = 5.0
+"""How long what nobody should feel is given to turn good: no traffic is meant to move, so no route has to settle."""
+_CLOSING = frozenset({Step.DRAIN, Step.SHUT, Step.REMOVE})
 _PROVING = frozenset({Step.CUTOVER, Step.PROVE})
 """Steps after which units are called proven."""
 _MOST_DIFFERENCES = 200
@@ -96,6 +99,11 @@ class Attempt:
         if not self.trial:
             return self.end
         return UnitState.PROVEN if self.start is UnitState.PROVISIONED else self.start
+
+    @property
+    def moves_nobody(self) -> bool:
+        """Whether all it closes should be carrying nobody any more."""
+        return self.step in _CLOSING or (self.trial and self.start.reached(UnitState.CUT_OVER))
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -292,22 +300,33 @@ class _Run:
         watch |= {c.id: c for a in self.attempts if a.step in _PROVING for c in a.must}
         if not watch:
             return {}
-        self.say(f"· before: {counted(len(watch), 'check')} of what works today")
-        self.before = {r.check.id: r for r in self._measure(list(watch.values()))}
+        known = self.campaign.recent.find(list(watch.values()))
+        left = [c for c in watch.values() if c.id not in known]
+        as_before = "as just measured" if not left else f"{len(known)} of them just measured" if known else ""
+        what = f"· before: {counted(len(watch), 'check')} of what works today"
+        self.say(f"{what}, {as_before}" if as_before else what)
+        self.before = known | {r.check.id: r for r in self._measure(left)}
         return {name: answering(r) for name, r in self.before.items() if answering(r)}
 
     def _measure(self, checks: list[Check], until_s: float | None = None, names: Sequence[str] = ()) -> list[Result]:
+        began = time.monotonic()
+        results = self._ask_stations(checks, until_s, names)
+        self.campaign.recent.note(results, began)
+        return results
+
+    def _ask_stations(self, checks: list[Check], until_s: float | None, names: Sequence[str]) -> list[Result]:
         """Measure once, or with `until_s` repeat what has not passed; never longer than the timers allow.
 
         Raises:
-            BudgetSpentError: while repeating, the outage of one of the attempts in `names` is over its budget.
+            BudgetSpentError: meanwhile the outage of one of the attempts in `names` is over its budget.
         """
         left_s = self._left_s()
         county, access, hops = self.campaign.county, self.campaign.access, self.campaign.matrix.hops
         if left_s <= 0 or not checks:
             return []
         if until_s is None:
-            deadline_s, on_station = min(DEADLINE_S, left_s), count_stations(checks, self.on_progress)
+            deadline_s = min(DEADLINE_S, left_s)
+            on_station = self.outage.guard(names, count_stations(checks, self.on_progress))
             return measure(checks, county, access, hops=hops, deadline_s=deadline_s, on_station=on_station)
         until_s = min(until_s, left_s)
         on_station = self.outage.guard(names, count_passing(checks, self.on_progress, until_s=until_s))
@@ -367,6 +386,7 @@ class _Run:
         for attempt in live:
             self.touched[attempt.name] |= devices & set(attempt.devices)
         self.campaign.ledger.assure_lease(ask=True)
+        self.campaign.recent.forget()
         began, revert_s = time.monotonic(), self.timers.revert_s
         provisioned = any(a.step is Step.PROVISION for a in live)
         out = wire.stage_and_commit(
@@ -423,25 +443,38 @@ class _Run:
 
     # --- deciding ---
 
-    def _prove(self, live: list[Attempt]) -> tuple[list[Attempt], dict[str, Result]]:
-        """Measure what has to pass; attempts whose outage runs over its budget meanwhile go back at once."""
+    def _prove(self, live: list[Attempt]) -> tuple[list[Attempt], dict[str, Result], dict[str, Result]]:
+        """Measure what has to pass; attempts whose outage runs over its budget meanwhile go back at once.
+
+        The first round asks for everybody else as well: where the new way is there at once, as it mostly is, nothing need
+        be asked a second time. Return who goes on, what was seen of it and, of that one round, of everybody else.
+        """
         while live := self._drop_spent(live):
             must = {c.id: c for a in live for c in a.must}
+            others = {c.id: c for a in live for c in a.watch if c.id not in must} if must else {}
+            names = [a.name for a in live]
             if must:
                 stations = {c.station for c in must.values()}
-                longest_s = max(0.0, min(self.timers.converge_s, self._left_s()))
+                converge_s = float(self.timers.converge_s)
+                if all(a.moves_nobody for a in live):
+                    converge_s = min(converge_s, _SETTLED_S)
+                longest_s = max(0.0, min(converge_s, self._left_s()))
                 what = f"{counted(len(must), 'check')} from {counted(len(stations), 'station')}"
-                self.say(f"· prove: {what}, repeated until they pass, at most {say_span(longest_s)}")
+                beside = f", beside {len(others)} of everybody else" if others else ""
+                self.say(f"· prove: {what}{beside}, repeated until they pass, at most {say_span(longest_s)}")
             try:
-                found = self._measure(list(must.values()), self.timers.converge_s, [a.name for a in live])
+                seen = {r.check.id: r for r in self._measure([*must.values(), *others.values()], names=names)}
+                if all(a.accepts(seen.get(c.id)) for a in live for c in a.must):
+                    return live, {n: seen[n] for n in must}, {n: seen[n] for n in others if n in seen}
+                found = self._measure(list(must.values()), converge_s, names)
             except BudgetSpentError:
                 continue
-            return live, {r.check.id: r for r in found}
-        return [], {}
+            return live, {r.check.id: r for r in found}, {}
+        return [], {}, {}
 
     def _judge(self, live: list[Attempt], baseline: Mapping[str, frozenset[str]]) -> None:
         withheld_at = self.campaign.clock.now()
-        live, results = self._prove(live)
+        live, results, others = self._prove(live)
         if not live:
             return
         must = {c.id: c for a in live for c in a.must}
@@ -449,7 +482,7 @@ class _Run:
         # What has failed already goes back without asking the bystanders as well.
         sound = [a for a in live if all(a.accepts(results.get(c.id)) for c in a.must)]
         watch = {c.id: c for a in sound for c in a.watch if c.id not in must}
-        broken, differences = self._compare(list(watch.values()), baseline)
+        broken, differences = self._compare(list(watch.values()), baseline, others)
         broken |= self._find_broken([c for a in sound for c in a.must_work], {})
         devices = {*devices_under_checks(self.campaign.county, must.values()), *(d for a in live for d in a.devices)}
         bound = read_bound(self.campaign, devices)
@@ -487,12 +520,15 @@ class _Run:
         self._go_back([a for a in live if a not in done and a not in proven])
 
     def _compare(
-        self, checks: list[Check], baseline: Mapping[str, frozenset[str]]
+        self, checks: list[Check], baseline: Mapping[str, frozenset[str]], seen: dict[str, Result]
     ) -> tuple[dict[str, str], tuple[Difference, ...]]:
-        """Measure everybody else again: what no longer answers as before, by check, and all that came out otherwise."""
+        """Return what of everybody else no longer answers as before, by check, and all that came out otherwise.
+
+        `seen` is a measurement of it made together with the proof; without one it is made now.
+        """
         if not checks:
             return {}, ()
-        seen = {r.check.id: r for r in self._measure(checks)}
+        seen = seen or {r.check.id: r for r in self._measure(checks)}
         broken = self._find_broken([c for c in checks if c.id in baseline], baseline, seen)
         differences = [
             Difference(check=c.id, before=self.before[c.id].outcome.value, after=found)
@@ -798,6 +834,7 @@ def _bring_back(  # noqa: PLR0917 - one act, whose parts have no order of their 
     """
     unseen: list[str] = []
     holding: list[str] = []
+    campaign.recent.forget()
     for devices in reversed(phases):
         if devices:
             campaign.ledger.assure_lease(ask=True)
@@ -828,6 +865,7 @@ def _push_now(campaign: Campaign, changes: Sequence[Change], change_id: str) -> 
         return []
     revert_s, permit = campaign.county.policy.timers.revert_s, campaign.ledger.assure_lease
     campaign.ledger.assure_lease(ask=True)
+    campaign.recent.forget()
     out = wire.stage_and_commit(campaign.nornir, changes, revert_in_s=revert_s, change_id=change_id, permit=permit)
     bad = [found.error or f"{d}: {found.state}" for d, found in out.items() if not found.ok]
     if bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -75,8 +76,13 @@ app.add_typer(ledger.app, name="ledger", help="The record of what was intended, 
 app.command("playbook")(playbook.playbook)
 
 
+_ALLOCATIONS = 500_000
+"""Between two looks for garbage: what a command reads stays to its end, and going through it again finds nothing."""
+
+
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(_ALLOCATIONS, 20, 20)
     app()
 
 

@@ -37,8 +37,12 @@ PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
 TRACE_ROUNDS_S = (0.0, 0.4, 1.0, 1.8, 2.8)
 """When hops that have not answered are asked again: routers limit how often they say `time exceeded`."""
 TRACE_PAUSE_S = 1.0
-"""After these, as long as each round still brings something new (Linux routers say it once a second to each of us)."""
+"""After these, as long as what each round still brings (Linux routers say it once a second to each of us) ..."""
+MORE_ROUNDS = 5
+"""... would bring the rest in so many more."""
 TRACE_PORT = 33434
+DEAD_AFTER_ROUNDS = 3
+"""A leg from which nobody was heard in so many rounds is silent: a router with a limit would have said something."""
 FIRST_HOPS, MOST_HOPS = 8, 24
 
 NEVER_RUN, TIMED_OUT, UNPARSABLE = "never run", "timed out", "unparsable"
@@ -729,6 +733,11 @@ class Trace:
         return [n for n in range(1, self.last + 1) if n not in answered]
 
     @property
+    def heard(self) -> int:
+        """How many answers there were."""
+        return len(self.hops) + (self.reached is not None) + (self.turned_away is not None)
+
+    @property
     def done(self) -> bool:
         """Nothing more to learn."""
         if self.problem:
@@ -851,22 +860,25 @@ class Tracer:
         self.pending: dict[int, Trace] = {}
         self.open_done = threading.Event()
 
-    def run(self, until: float) -> None:
+    def run(self, until: float, blocked_s: float) -> None:
         """Go on until all are done, the rounds bring nothing more, or the deadline.
 
-        What must be blocked is asked after the ways that must be open: routers have only so many answers to give.
+        What must be blocked is asked after the ways that must be open: routers have only so many answers to give. Who
+        turns us away is asked for `blocked_s`, as long as its ports are tried.
         """
         self._run([t for t in self.traces if not t.single], until, rounds_s=TRACE_ROUNDS_S, pause_s=TRACE_PAUSE_S)
         self.open_done.set()
+        until = min(until, time.monotonic() + blocked_s)
         self._run([t for t in self.traces if t.single], until, rounds_s=TRACE_ROUNDS_S[:3], pause_s=TRACE_PAUSE_S / 2)
 
     def _run(self, traces: list[Trace], until: float, *, rounds_s: tuple[float, ...], pause_s: float) -> None:
         begun = time.monotonic()
         self._open(traces)
         planned = [begun + after for after in rounds_s]
-        known = 0
+        known = rounds = 0
         while self.pending and time.monotonic() < until:
             planned.pop(0)
+            rounds += 1
             for trace in list(self.pending.values()):
                 trace.send()
                 if self.pace_s:  # the first router has only so many answers a second for us
@@ -877,8 +889,10 @@ class Tracer:
                 self._listen(ends)
                 self._look_further()
             found = self._count(traces)
+            if rounds == DEAD_AFTER_ROUNDS:
+                self._let_go_of_the_dead(traces)
             if not planned:
-                if found == known:
+                if (found - known) * MORE_ROUNDS < len(self.pending):
                     break
                 planned.append(ends)
             known = found
@@ -890,7 +904,14 @@ class Tracer:
 
     @staticmethod
     def _count(traces: list[Trace]) -> int:
-        return sum(len(t.hops) + (t.reached is not None) + (t.turned_away is not None) for t in traces)
+        return sum(t.heard for t in traces)
+
+    def _let_go_of_the_dead(self, traces: list[Trace]) -> None:
+        """Ask no further where nobody at all has answered whatever was asked from the same leg and address."""
+        alive = {(t.leg, t.family, t.bound) for t in traces if t.heard}
+        for number, trace in list(self.pending.items()):
+            if (trace.leg, trace.family, trace.bound) not in alive:
+                self._let_go(number)
 
     def _open(self, traces: list[Trace]) -> None:
         self.poller = select.poll()
@@ -915,11 +936,13 @@ class Tracer:
         """Let go of what is done; where every hop answered and the end is not there, ask further hops at once."""
         for number, trace in list(self.pending.items()):
             if trace.done:
-                trace.ended = time.monotonic()
-                self.poller.unregister(number)
-                del self.pending[number]
+                self._let_go(number)
             elif not trace.missing and trace.limit < MOST_HOPS:
                 trace.send()
+
+    def _let_go(self, number: int) -> None:
+        self.poller.unregister(number)
+        self.pending.pop(number).ended = time.monotonic()
 
 
 # --- echoes ----------------------------------------------------------------------------------------------------------
@@ -1567,7 +1590,7 @@ class Run:
 
     def _trace(self) -> None:
         try:
-            self.tracer.run(self.until)
+            self.tracer.run(self.until, self.blocked_timeout)
         except Exception as error:  # noqa: BLE001 - one broken tracer must not lose the rest
             for trace in self.traces.values():
                 trace.problem = trace.problem or f"the tracer broke ({type(error).__name__}: {error})"

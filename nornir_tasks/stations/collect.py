@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import marshal
 import re
 import secrets
 import subprocess
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, reque
 OnStation = Callable[[str, Sequence[Result]], None]
 """Told when a station is through: its id and its results. Called from one thread at a time."""
 
+SESSIONS = 32
+"""Stations and servers that are asked at once; each asks for most of its time nothing of this machine."""
 CONNECT_TIMEOUT_S = 10
 GRACE_S = 15
 """What logging in, starting Python and the way back may take beside the agent's own deadline."""
@@ -59,7 +63,7 @@ def measure(
     access: Access,
     *,
     hops: HopBook,
-    workers: int = 16,
+    workers: int = SESSIONS,
     on_station: OnStation | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> list[Result]:
@@ -78,7 +82,7 @@ def measure_until(
     *,
     hops: HopBook,
     until_s: float,
-    workers: int = 16,
+    workers: int = SESSIONS,
     on_station: OnStation | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> list[Result]:
@@ -143,6 +147,7 @@ class _Measuring:
         if not by_station:
             return []
         by_server = ways_by_server(checks)
+        _agent_either_way()  # once, before many threads ask for it
         gathering = _Gathering(by_station, set(by_server), self)
         floors = [c for c in checks if WayAspect.THROUGHPUT in c.way]
         if floors:  # before all else, so that the lines are as idle as they get
@@ -416,12 +421,12 @@ def request_body(
     ways: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what the agent is asked."""
-    timeout_s, terms = county.policy.timers.probe_timeout_s, county.policy.probing
+    timers, terms = county.policy.timers, county.policy.probing
     return {
         "format": 2,
         "deadline_s": deadline_s,
-        "timeout_s": timeout_s,
-        "blocked_timeout_s": min(timeout_s, 1.5),
+        "timeout_s": timers.probe_timeout_s,
+        "blocked_timeout_s": min(timers.probe_timeout_s, timers.blocked_wait_s),
         "ca_file": access.ca_file,
         "pace_ms": _PACE_MS,
         "echo": {
@@ -449,12 +454,33 @@ def pack_request(request: Mapping[str, Any]) -> tuple[str, str]:
 
 def build_script(request: str) -> str:
     """Return what goes to `python3 -`: the agent, and the request behind it."""
-    return f"{agent_source()}\n\nmain({request!r})\n"
+    return f"{_agent_either_way()}\nmain({request!r})\n"
+
+
+@cache
+def _agent_either_way() -> str:
+    """Return the agent compiled, for a Python that takes our bytecode, and as source, for any other.
+
+    Most of what a session costs a station is compiling the same text again.
+    """
+    code = compile(agent_source(), "agent.py", "exec", dont_inherit=True, optimize=2)
+    return (
+        "import base64,sys,zlib\n"
+        "def unpack(text): return zlib.decompress(base64.b64decode(text))\n"
+        'loader = sys.modules.get("_frozen_importlib_external")\n'
+        f'if getattr(loader, "MAGIC_NUMBER", None) == {MAGIC_NUMBER!r}:\n'
+        f" import marshal; exec(marshal.loads(unpack({_pack(marshal.dumps(code))!r})))\n"
+        f"else: exec(unpack({_pack(agent_source().encode())!r}))\n"
+    )
+
+
+def _pack(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 9)).decode()
 
 
 def build_command(request: str) -> str:
-    """Return the same as one shell command, for transports that carry no standard input."""
-    packed = base64.b64encode(zlib.compress(build_script(request).encode(), 9)).decode()
+    """Return the same as one shell command, for transports that carry no standard input; as source, it is shorter."""
+    packed = _pack(f"{agent_source()}\n\nmain({request!r})\n".encode())
     return f"exec python3 -I -S -c \"import base64,zlib;exec(zlib.decompress(base64.b64decode('{packed}')))\""
 
 

@@ -9,6 +9,7 @@ over a line's /30 to the hub, every extranet path over links of the extranet.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Literal
 
@@ -36,9 +37,17 @@ class HopBook(Model):
         return self.planes.get(plane, {}).get(address)
 
     def addresses_of(self, device: str, plane: str) -> list[str]:
-        """Return a router's addresses in a plane, those excepted that a legacy router may hold."""
-        book = self.planes.get(plane, {})
-        return [a for a, hop in book.items() if hop.kind == "extranet" and hop.name.startswith(f"{device}:")]
+        """Return a router's addresses in a plane, those excepted that both an old and a new router may hold."""
+        return self._addresses.get((device, plane), [])
+
+    @cached_property
+    def _addresses(self) -> dict[tuple[str, str], list[str]]:
+        out: dict[tuple[str, str], list[str]] = {}
+        for plane, book in self.planes.items():
+            for address, hop in book.items():
+                if hop.kind != "gateway":
+                    out.setdefault((hop.name.partition(":")[0], plane), []).append(address)
+        return out
 
     def anywhere(self, address: str) -> list[Hop]:
         """Return who has an address in whatever plane."""

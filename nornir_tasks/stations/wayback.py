@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from inventory.model import County
+from inventory.model import EXTRANET, County
 from inventory.topology import site_router
 from nornir_tasks.stations.hops import HopBook, judge_return
 from nornir_tasks.stations.model import FROM_THE_SERVER, Check, Finding, Missing, Outcome, WayAspect
@@ -66,7 +66,8 @@ def request_of(ways: Mapping[WayBack, list[str]], book: HopBook, county: County)
     """Return the ways as the agent is asked for them.
 
     `ends` holds the addresses of the last router before the station: a way is seen when one of them has answered. The
-    station itself need not answer, and many with several legs cannot from the leg that was asked.
+    station itself need not answer, and many with several legs cannot from the leg that was asked. A legacy router at the
+    station's place ends it as well: with it the verdict is known, and nobody waits for the silence behind it.
     """
     return [
         {
@@ -75,7 +76,8 @@ def request_of(ways: Mapping[WayBack, list[str]], book: HopBook, county: County)
             "address": way.address,
             "source": way.source,
             "way": aspects,
-            "ends": last_router(way.station, way.plane, book, county),
+            "ends": last_router(way.station, way.plane, book, county)
+            + _old_routers(way.station, way.plane, book, county),
         }
         for way, aspects in ways.items()
     ]
@@ -85,6 +87,13 @@ def last_router(station: str, plane: str, book: HopBook, county: County) -> list
     """Return the addresses with which the extranet's router at a station's site may answer in a plane."""
     router = site_router(county, county.station_by_id[station].site).id
     return book.addresses_of(router, plane)
+
+
+def _old_routers(station: str, plane: str, book: HopBook, county: County) -> list[str]:
+    site = county.station_by_id[station].site
+    places = {site, county.town_of(site)} - {county.county_site.id}
+    old = [d.id for d in county.devices if d.network != EXTRANET and d.site in places]
+    return [address for device in old for address in book.addresses_of(device, plane)]
 
 
 class BackVerdict(NamedTuple):

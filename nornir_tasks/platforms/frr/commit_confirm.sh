@@ -58,8 +58,34 @@ went_back() { # does the running configuration say what it said before?
     running | plain | cmp -s - change/before.plain
 }
 
+announce() { # PATCH: tell the LANs who has the addresses it gave; else neighbours find out when their entries are old
+    given=$(awk '/^[^ ]/ { name = $1 == "interface" ? $2 : "" }
+                 name && $1 == "ip" && $2 == "address" { sub("/.*", "", $3); print name, $3 }' "$1")
+    [ -n "$given" ] && command -v python3 >/dev/null || return 0
+    # shellcheck disable=SC2086 - a word each
+    python3 -I -S -c '
+import socket, struct, sys, time
+given = list(zip(sys.argv[1::2], sys.argv[2::2]))
+for pause_s in (0.02, 0.1, 0.4, 1.0):
+    time.sleep(pause_s)
+    for name, address in given:
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:  # only what this router has
+                mine.setsockopt(socket.SOL_SOCKET, 25, name.encode() + b"\0")
+                mine.bind((address, 0))
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+                wire.bind((name, 0x0806))
+                mac, ip = wire.getsockname()[4], socket.inet_aton(address)
+                head = b"\xff" * 6 + mac + struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)
+                wire.send(head + mac + ip + bytes(6) + ip)
+        except OSError:
+            pass
+' $given 9>&- </dev/null >/dev/null 2>&1 &
+}
+
 go_back() { # undo the change in $base/change; its state was already moved to undone or fired
     vtysh -f change/back >change/log 2>&1
+    announce change/back
     went_back && return 0
     for pause in 0 1 2; do
         sleep $pause
@@ -155,6 +181,7 @@ commit)
     start_timer "$seconds" "$nonce" || { say "cannot start the timer"; exit 11; }
     mv -T "$new" change || exit 12
     vtysh -f change/patch >change/log 2>&1
+    announce change/patch
     cat change/log >&2
     running
     ;;
@@ -163,6 +190,7 @@ more)
     [ "$(state)" = armed ] && is_mine "$2" || exit 13
     take "$3" change/patch || { say "cannot write $base/change/patch"; exit 11; }
     vtysh -f change/patch >change/log 2>&1
+    announce change/patch
     cat change/log >&2
     running
     ;;
