@@ -33,10 +33,10 @@ def traces(county_dir: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def start_up(county_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+def start_up(county_dir: Path, *, towns: int = 1) -> Iterator[subprocess.Popen[bytes]]:
     """Start `lab up` without waiting for it; it has ended when the body has."""
     process = subprocess.Popen(
-        [*COMMAND, "up", "--towns", "1", "--county", str(county_dir)],
+        [*COMMAND, "up", "--towns", str(towns), "--county", str(county_dir)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -98,7 +98,7 @@ def test_up_after_a_killed_up(county_copy: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_up_cleans_itself(county_copy: Path, number: signal.Signals) -> None:
     """Ctrl-C or a polite kill in the middle: `up` says so, exits 4, and nothing is left without any `down`."""
-    with start_up(county_copy) as process:
+    with start_up(county_copy, towns=3) as process:  # large enough not to be through before the signal comes
         await_processes(county_copy, 8)
         process.send_signal(number)
         assert process.wait(30) == 4

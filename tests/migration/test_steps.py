@@ -18,6 +18,7 @@ from migration import outage, steps
 from migration.events import Event, Kind, digest_of
 from migration.evidence import Bound, inventory_digest
 from migration.ledger import LeaseLostError, Ledger, LedgerUnavailableError
+from migration.recent import Recent
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted
 from migration.units import Step, UnitRecord, UnitState, fold
 from nornir_tasks import changes
@@ -183,7 +184,7 @@ class Scene:
         self.matrix = SimpleNamespace(checks=build_checks(self.county), hops=None)
         self.plan = SimpleNamespace(digest="plan")
         self.folder, self.access, self.nornir, self.target = folder, None, None, "lab t"
-        self.stations = Stations()
+        self.stations, self.recent = Stations(), Recent()
         for unit in units:
             self.ledger.append(
                 Kind.OUTCOME,

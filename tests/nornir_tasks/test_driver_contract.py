@@ -470,6 +470,41 @@ def test_addresses_of_one_subnet_survive_a_swap(driver: FrrDriver, router: Route
     assert "10.20.8.1/24" in held()
 
 
+LISTEN = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806)) as wire:
+    wire.bind((sys.argv[1], 0x0806))
+    wire.settimeout(20)
+    print("ready", flush=True)
+    while True:
+        frame = wire.recv(64)
+        if frame[28:32] == frame[38:42]:  # who asks for his own address announces it
+            print(socket.inet_ntoa(frame[28:32]), frame[6:12].hex(":"), flush=True)
+"""
+
+
+def test_a_gateway_that_moves_is_announced(driver: FrrDriver, router: Router) -> None:
+    """Neighbours are told who has an address now, there and on the way back; else they send to whoever had it."""
+    keep(driver, WANTED)
+    mac = router.run("ip netns exec finance cat /sys/class/net/lan.finance/address").strip()
+    inside = ["nsenter", "-t", str(router.init_pid), "-a", "ip", "netns", "exec", "finance"]
+    with subprocess.Popen(
+        [*inside, "python3", "-I", "-c", LISTEN, "wan1.finance"], stdout=subprocess.PIPE, text=True
+    ) as listener:
+        try:
+            assert listener.stdout is not None
+            assert listener.stdout.readline() == "ready\n"
+            push(driver, CHANGED)
+            assert listener.stdout.readline().split() == ["10.20.8.254", mac]
+            driver.rollback("c-1")
+            found = ["10.20.8.254", mac]
+            while found == ["10.20.8.254", mac]:
+                found = listener.stdout.readline().split()
+            assert found == ["10.20.8.1", mac]
+        finally:
+            listener.kill()
+
+
 def test_wrong_host_key_stops(driver: FrrDriver, router: Router, tmp_path: Path) -> None:
     """A changed host key and an unknown one are errors of their own, and no login is tried."""
     other = tmp_path / "other"

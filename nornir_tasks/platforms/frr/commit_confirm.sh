@@ -59,11 +59,18 @@ went_back() { # does the running configuration say what it said before?
 }
 
 announce() { # PATCH: tell the LANs who has the addresses it gave; else neighbours find out when their entries are old
-    given=$(awk '/^[^ ]/ { name = $1 == "interface" ? $2 : "" }
-                 name && $1 == "ip" && $2 == "address" { sub("/.*", "", $3); print name, $3 }' "$1")
-    [ -n "$given" ] && command -v python3 >/dev/null || return 0
-    # shellcheck disable=SC2086 - a word each
-    python3 -I -S -c '
+    command -v python3 >/dev/null || return 0
+    awk '/^[^ ]/ { name = $1 == "interface" ? $2 : ""; vrf = $3 == "vrf" ? $4 : "-" }
+         name && $1 == "ip" && $2 == "address" { sub("/.*", "", $3); given[vrf] = given[vrf] " " name " " $3 }
+         END { for (vrf in given) print vrf given[vrf] }' "$1" |
+        while read -r vrf given; do
+            where=
+            [ -e "/run/netns/$vrf" ] && where="ip netns exec $vrf"
+            # shellcheck disable=SC2086 - a word each
+            $where python3 -I -S -c "$say_who_has" $given 9>&- </dev/null >/dev/null 2>&1 &
+        done
+}
+say_who_has='
 import socket, struct, sys, time
 given = list(zip(sys.argv[1::2], sys.argv[2::2]))
 for pause_s in (0.02, 0.1, 0.4, 1.0):
@@ -71,7 +78,7 @@ for pause_s in (0.02, 0.1, 0.4, 1.0):
     for name, address in given:
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:  # only what this router has
-                mine.setsockopt(socket.SOL_SOCKET, 25, name.encode() + b"\0")
+                mine.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
                 mine.bind((address, 0))
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
                 wire.bind((name, 0x0806))
@@ -80,8 +87,7 @@ for pause_s in (0.02, 0.1, 0.4, 1.0):
                 wire.send(head + mac + ip + bytes(6) + ip)
         except OSError:
             pass
-' $given 9>&- </dev/null >/dev/null 2>&1 &
-}
+'
 
 go_back() { # undo the change in $base/change; its state was already moved to undone or fired
     vtysh -f change/back >change/log 2>&1

@@ -2,9 +2,12 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from nornir_tasks.stations.collect import (
     StationUnmeasuredError,
     build_command,
     build_request,
+    build_script,
     measure,
     measure_until,
     read_results,
@@ -287,6 +291,20 @@ def test_the_operators_ssh_file_counts_only_in_the_field() -> None:
     ):
         for wanted in ("BatchMode=yes", "StrictHostKeyChecking=yes", "UserKnownHostsFile=/k", "IdentitiesOnly=yes"):
             assert wanted in options
+
+
+@pytest.mark.parametrize("magic", [MAGIC_NUMBER, b"another"])
+def test_the_agent_runs_on_pythons_that_take_our_bytecode_or_not(magic: bytes) -> None:
+    """As bytecode where it fits, as source on any other Python: the same answer."""
+    access = Access(target="lab", name="t", known_hosts="k", addresses={})
+    request, nonce = build_request([make_check(interface="nowhere")], access, county(), 5.0)
+    script = build_script(request)
+    assert repr(MAGIC_NUMBER) in script
+    script = script.replace(repr(MAGIC_NUMBER), repr(magic))
+    done = subprocess.run([sys.executable, "-I", "-S", "-"], input=script, capture_output=True, text=True, check=True)
+    (line,) = done.stdout.split("\n")[1:2]
+    assert line.startswith(f"{SENTINEL} {nonce} ")
+    assert [c["id"] for c in json.loads(line.split(" ", 2)[2])["checks"]] == [make_check().id]
 
 
 def test_a_command_fits_into_one_argument() -> None:

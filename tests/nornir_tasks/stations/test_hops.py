@@ -10,7 +10,8 @@ from addressing.plan import make_plan
 from inventory.model import County, Family
 from inventory.topology import Topology, build_topology
 from nornir_tasks.stations.hops import HopBook, PathVerdict, judge_path, name_hops
-from nornir_tasks.stations.model import Check, Outcome
+from nornir_tasks.stations.model import Check, Outcome, WayAspect
+from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, last_router, request_of, way_back_of
 from tests.nornir_tasks.stations.rig import county, make_check
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
@@ -188,3 +189,27 @@ def test_families_of_the_public_plane_have_their_gateways() -> None:
     assert gateway is not None
     found = judge(make_check("portal", plane="public", family=Family.IPV4.value), str(gateway.ip), LINK4)
     assert (found.finding.outcome, found.hops[0]) == (PASSED, "chengguan-r1:lan.100")
+
+
+def test_a_way_back_over_an_old_line_ends_at_its_router() -> None:
+    """With the old router seen the verdict is known, so it ends the way as the new one does; the hub does not."""
+    book = sample()[3]
+    way = WayBack("srv-finance", "10.20.0.80", "10.20.8.11", "chengguan-center", "finance")
+    (asked,) = request_of({way: ["return"]}, book, county())
+    named = {hop.name.partition(":")[0] for a in asked["ends"] if (hop := book.find("finance", a)) is not None}
+    assert named == {"chengguan-r1", "fin-chengguan"}
+    check = make_check(
+        "finance",
+        family="ipv4",
+        plane="finance",
+        address=way.source,
+        source=way.address,
+        server=way.server,
+        station=way.station,
+        way=(WayAspect.RETURN,),
+    )
+    assert way_back_of(check) == way
+    for old in sorted(set(asked["ends"]) - set(last_router(way.station, way.plane, book, county()))):
+        row = {"trace": {"hops": ["10.20.0.1", old], "reached": False, "turned_away": None, "problem": ""}}
+        found = judge_way_back(check, way.address, Sights(rows={way: row}), book, county())
+        assert [f.outcome for f in found.findings] == [FAILED]
