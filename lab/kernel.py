@@ -81,11 +81,6 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def outlive_parent() -> None:
-    """Undo `die_with_parent`."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0), "prctl")
-
-
 @contextlib.contextmanager
 def network_of(path: str) -> Iterator[None]:
     """Run the body inside the network namespace at `path`; this thread only."""

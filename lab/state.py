@@ -157,23 +157,15 @@ def runtime_dir(identity: str) -> Path:
     return base_dir() / identity
 
 
-def find_id(county_dir_or_name: Path | str) -> str:
-    """Return the lab's id from a county folder, a lab's name (`county-id`) or an id."""
-    named = None
-    if isinstance(county_dir_or_name, str) and not Path(county_dir_or_name).is_dir():
-        named = id_in_name(county_dir_or_name)
-    return named or lab_id(Path(county_dir_or_name))
-
-
 def id_in_name(name: str) -> str | None:
     """Return the id at the end of a lab's name; None where no lab could have that name."""
     match = re.search(rf"(?:^|-)([0-9a-f]{{{_ID_LENGTH}}})$", name)
     return match[1] if match else None
 
 
-def read_state(county_dir: Path | str) -> LabState:
+def read_state(county_dir: Path) -> LabState:
     """Read the state of a county's lab; LabDownError when none is up."""
-    path = runtime_dir(find_id(county_dir)) / "state.json"
+    path = runtime_dir(lab_id(county_dir)) / "state.json"
     try:
         state = LabState.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
@@ -256,5 +248,5 @@ def empty_folder(folder: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _shown(county_dir: Path | str) -> Path | str:
-    return Path(county_dir).resolve() if Path(county_dir).is_dir() else county_dir
+def _shown(county_dir: Path) -> Path:
+    return county_dir.resolve() if county_dir.is_dir() else county_dir

@@ -50,7 +50,7 @@ class LabStatus(Model):
         return all(n.state == "up" for n in self.nodes)
 
 
-def status(county_dir: Path | str) -> LabStatus:
+def status(county_dir: Path) -> LabStatus:
     """Look at a county's lab; LabDownError when none is up."""
     state = read_state(county_dir)
     faults = read_faults(state)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -661,6 +661,7 @@ def _cell_first(known: Known) -> Cell:
     return known.cell
 
 
+@lru_cache(maxsize=4096)  # reasons of one county name the same few moments over and over
 def say_moment(moment: datetime | float) -> str:
     """Write a moment (Unix time or datetime) for people, in UTC."""
     try:

@@ -218,6 +218,8 @@ class _Watch:
 
     def covered_days(self) -> int:
         """Count the business days with enough samples inside the hours."""
+        if not self.run:
+            return 0
         (opens, closes), zone = self.policy.opening, self.policy.zone
         seen: Counter[str] = Counter()
         for sample in self.run:

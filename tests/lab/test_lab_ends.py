@@ -13,7 +13,7 @@ import pytest
 
 from inventory.access import read_access
 from lab.kernel import link_names
-from lab.state import find_id, lab_id, read_state, runtime_dir
+from lab.state import id_in_name, lab_id, read_state, runtime_dir
 from lab.sweep import marked_processes
 from lab.wiring import root_link
 from tests.lab_fixture import COMMAND, ROOT, copy_county, run_lab
@@ -118,7 +118,8 @@ def test_a_lab_without_its_county_is_taken_down_by_name(county_copy: Path) -> No
     """When the county folder was removed, the lab's name is enough."""
     assert run_lab(county_copy, "up", "--towns", "1").returncode == 0
     name = read_state(county_copy).name
-    identity = find_id(name)
+    identity = id_in_name(name)
+    assert identity is not None
     assert run_lab(county_copy, "down", "--name", name).returncode == 0
     assert marked_processes(identity) == {}
     assert traces(county_copy) == []

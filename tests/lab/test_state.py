@@ -15,7 +15,7 @@ from lab.errors import LabBusyError, LabDownError, MachineError, NotInLabError
 from lab.faults import find_cables
 from lab.kernel import KernelFacts, check_machine
 from lab.nodes import shell_code
-from lab.state import Cable, LabState, NodeState, find_id, lab_id, lab_lock, read_state, replace_file, runtime_dir
+from lab.state import Cable, LabState, NodeState, id_in_name, lab_id, lab_lock, read_state, replace_file, runtime_dir
 from lab.wiring import draw_prefix
 from tests.lab_fixture import copy_county
 
@@ -26,7 +26,7 @@ def test_two_folders_have_two_labs(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     assert lab_id(tmp_path / "a") != lab_id(tmp_path / "b")
     assert lab_id(tmp_path / "a") == lab_id(tmp_path / "b" / ".." / "a")
-    assert find_id(f"yichuan-{lab_id(tmp_path / 'a')}") == find_id(tmp_path / "a")
+    assert id_in_name(f"yichuan-{lab_id(tmp_path / 'a')}") == lab_id(tmp_path / "a")
 
 
 def test_no_lab_is_said_so(tmp_path: Path) -> None:
