@@ -36,7 +36,8 @@ def traces(county_dir: Path) -> list[str]:
 def start_up(county_dir: Path, *, towns: int = 1) -> Iterator[subprocess.Popen[bytes]]:
     """Start `lab up` without waiting for it; it has ended when the body has."""
     process = subprocess.Popen(
-        [*COMMAND, "up", "--towns", str(towns), "--county", str(county_dir)],
+        # A shell's background jobs, and what they start, ignore Ctrl-C.
+        ["env", "--default-signal=INT", *COMMAND, "up", "--towns", str(towns), "--county", str(county_dir)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
