@@ -186,6 +186,8 @@ def judge_retirement(
     away = (
         Away((unit.id,), record.entered.get(gone) if gone else None, trial=trial),
         *(Away((u,), situation.record(u).entered.get(UnitState.DRAINED), trial=trial) for u in others),
+        # Whoever went before, by whatever command: this one may have been its backup, while its path was still there.
+        *(Away((u,), at, trial=trial) for u, at in situation.lately_drained if u not in trial),
     )
     for user in users_of(situation.county, unit, stage):
         reasons += judge_legs(user, situation, after_cutover=True, away=away)

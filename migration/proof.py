@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from ipaddress import ip_address
@@ -242,6 +242,16 @@ class Situation:
     def judged(self) -> dict[tuple[object, ...], tuple[Reason, ...]]:
         """What was found out about legs so far: a leg's reasons follow from which runs count for it, and nothing else."""
         return {}
+
+    @cached_property
+    def lately_drained(self) -> tuple[tuple[str, datetime], ...]:
+        """Units whose old path was taken away so lately that some run that counts may have been measured over it."""
+        oldest = self.now - timedelta(seconds=self.policy.timers.evidence_ttl_s + CLOCK_SKEW_S)
+        return tuple(
+            (unit, at)
+            for unit, record in self.records.items()
+            if record.state.reached(UnitState.DRAINED) and (at := record.entered.get(UnitState.DRAINED)) and at > oldest
+        )
 
     @cached_property
     def lost_flaws(self) -> tuple[tuple[Evidence, Flaw], ...]:

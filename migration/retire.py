@@ -17,7 +17,7 @@ from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Event, Kind
 from migration.gates import Stage, Verdict, judge_together, users_of
 from migration.measuring import OnProgress, no_progress, read_situation
-from migration.moves import bystander_checks, move_units, show_phases, unit_checks
+from migration.moves import bystander_checks, everyone_else, move_units, show_phases, unit_checks
 from migration.proof import Excused, ReasonKind, Situation
 from migration.sampling import take_sample, watch_out
 from migration.soak import next_stage, stand_soak
@@ -250,7 +250,7 @@ class _Retirement:
             step=plan.step,
             phases=phases,
             must=unit_checks(self.campaign, users),
-            watch=bystander_checks(self.campaign, units),
+            watch=everyone_else(self.campaign, users),
             units=tuple(u.id for u in units),
             start=start,
             end=plan.end,

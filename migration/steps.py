@@ -252,6 +252,8 @@ class _Run:
         """Devices that may hold the change; added before they are told, so that an interrupt forgets none."""
         self.timers = campaign.county.policy.timers
         self.armed_at: float | None = None
+        self.given: dict[str, str] = {}
+        """What each changed device was seen to run right after it was told, by digest."""
         self.holding: dict[str, str] = {}
         """What each changed device runs under its timer."""
         self.kept: list[Attempt] = []
@@ -398,6 +400,7 @@ class _Run:
             forbid=keep_unknown_gateways(self.campaign) if provisioned else None,
             permit=self.campaign.ledger.assure_lease,
         )
+        self.given |= {d: found.digest for d, found in out.items() if found.state == "committed" and found.digest}
         armed = sorted(d for d, found in out.items() if found.state == "committed")
         if armed:
             self.armed_at = self.armed_at or began
@@ -494,7 +497,7 @@ class _Run:
                 bound=bound,
                 began=withheld_at.timestamp(),
                 units={u for a in live for u in a.units},
-                withheld={u for a in live for u in a.withheld},
+                withheld={u for a in live for u in a.withheld if self._was_withheld(a, broken)},
             )
             keep(self.campaign, evidence)
             for attempt in live:
@@ -518,6 +521,13 @@ class _Run:
         proven = [a for a in live if a.trial and not self.ended[a.name].reasons]
         self._end_trials(proven, baseline)
         self._go_back([a for a in live if a not in done and a not in proven])
+
+    def _was_withheld(self, attempt: Attempt, broken: Mapping[str, str]) -> bool:
+        """Tell whether a run shows what it is like without an attempt's old paths: closed to the end, and nobody missed them."""
+        closed = all(
+            self.holding.get(d) == self.given.get(d, self.holding.get(d)) for d in self.ended[attempt.name].changed
+        )
+        return closed and self._left_s() > 0 and not any(c.id in broken for c in (*attempt.watch, *attempt.must_work))
 
     def _compare(
         self, checks: list[Check], baseline: Mapping[str, frozenset[str]], seen: dict[str, Result]
@@ -620,6 +630,8 @@ class _Run:
         for device in self.ended[attempt.name].changed:
             if device not in self.holding:
                 yield f"{device}: does not answer, so what it holds is not known"
+            elif self.holding[device] != self.given.get(device, self.holding[device]):
+                yield f"{device}: runs other than what it was given - somebody changed it, or it was started anew"
         # Going back only opens what was closed: where nothing works any more there is nothing left to prove.
         if not attempt.must and not attempt.must_work and attempt.step is not Step.BACK:
             yield "no check was asked for, so nothing is proven"

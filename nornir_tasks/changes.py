@@ -76,6 +76,8 @@ class Committed(Model):
     error: str = ""
     kind: str = ""
     seconds: float = 0.0
+    digest: str = ""
+    """Of what ran right after it was committed, as `read_configs` gives it; empty when nothing was committed now."""
 
     @property
     def ok(self) -> bool:
@@ -153,10 +155,10 @@ def stage_and_commit(
     # The longest first: a core takes as long as ten villages, and nobody should wait for it alone at the end.
     busy = sorted((d for d, plan in plans.items() if plan.diff), key=lambda d: -len(plans[d].diff))
 
-    def commit(driver: Driver) -> None:
+    def commit(driver: Driver) -> str:
         if permit is not None:
             permit()
-        driver.commit_config(revert_in_s=revert_in_s, change_id=change_id)
+        return _digest(driver.commit_config(revert_in_s=revert_in_s, change_id=change_id))
 
     applied = _run(nr, "commit", commit, busy, on_event)
     out: dict[str, Committed] = {}
@@ -177,6 +179,7 @@ def stage_and_commit(
             error=outcome.error,
             kind=outcome.kind,
             seconds=took + outcome.seconds,
+            digest=outcome.value or "",
         )
     return out
 
@@ -224,9 +227,13 @@ def read_configs(
 
     def read(driver: Driver) -> RunningConfig:
         text = driver.get_config()
-        return RunningConfig(text=text, digest=hashlib.sha256(text.encode()).hexdigest())
+        return RunningConfig(text=text, digest=_digest(text))
 
     return _run(nr, "read", read, devices, on_event)
+
+
+def _digest(config: str) -> str:
+    return hashlib.sha256(config.encode()).hexdigest()
 
 
 def pending(

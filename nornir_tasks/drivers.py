@@ -84,8 +84,11 @@ class Driver(Protocol):
     def compare_config(self) -> str:
         """Return what the candidate would change: lines with `+ ` or `- `; empty when nothing."""
 
-    def commit_config(self, *, revert_in_s: int, change_id: str) -> None:
-        """Arm the timer on the device, then apply. With no confirm within `revert_in_s` the device goes back."""
+    def commit_config(self, *, revert_in_s: int, change_id: str) -> str:
+        """Arm the timer on the device, then apply. With no confirm within `revert_in_s` the device goes back.
+
+        Return what was seen to run then, as `get_config` gives it.
+        """
 
     def confirm_commit(self, change_id: str) -> None:
         """Disarm the timer and save the running configuration for the next boot. Raises when it already fired."""

@@ -1,7 +1,7 @@
 """Run an `extranet` command to which something happens at a chosen moment: bad luck without luck.
 
     python -m tests.migration.breakpoints SIGKILL before migration.steps:wire.confirm 1 -- cutover UNIT --yes
-    python -m tests.migration.breakpoints 'extranet lab fault stop core1' after migration.steps:measure_until 1 -- ...
+    python -m tests.migration.breakpoints 'extranet lab fault stop core1' after migration.steps:_Run._prove 1 -- ...
 
 A moment is before or after the n-th call of a function, named as its callers see it; what happens is a signal to the
 command itself, or a shell command.

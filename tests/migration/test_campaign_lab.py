@@ -260,7 +260,7 @@ MOMENTS = (
     "after nornir_tasks.platforms.frr.driver:FrrDriver.commit_config 1",
     "after migration.steps:_Run._commit 1",
     "after migration.steps:_Run._commit 2",
-    "after migration.steps:measure_until 1",
+    "after migration.steps:_Run._prove 1",
     "before migration.steps:_Run._record_decision 1",
     "after migration.steps:_Run._record_decision 1",
     "after migration.steps:wire.confirm 1",

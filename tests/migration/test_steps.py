@@ -133,7 +133,8 @@ class Wire:
 
             done = self._ask("commit", change.device, commit)
             state = "committed" if done.ok else "unknown"
-            out[change.device] = Committed(device=change.device, state=state, error=done.error)  # type: ignore[arg-type]
+            digest = digest_of(change.config) if done.ok else ""
+            out[change.device] = Committed(device=change.device, state=state, error=done.error, digest=digest)  # type: ignore[arg-type]
             if callable(on_event):
                 on_event(Progress(phase="commit", device=change.device, ok=done.ok, done=1, of=1))
         return out
@@ -361,6 +362,38 @@ def test_a_trial_that_fails_gives_everything_back(scene: Scene) -> None:
     assert victim.id in ended.reasons[0]
     assert scene.running() == [BEFORE, BEFORE]
     assert scene.state() is UnitState.PROVISIONED
+
+
+def withheld_by(scene: Scene) -> list[object]:
+    """Return, for each run on record, whose old path it claims to have been measured without."""
+    return [e.body["withheld"] for e in scene.events() if e.kind is Kind.EVIDENCE]
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_a_router_that_was_opened_again_meanwhile_proves_nothing(scene: Scene, *, trial: bool) -> None:
+    """A colleague's hand, or a restart, while stations measure: nothing is kept, and no run says the path was withheld."""
+
+    def open_again() -> set[str]:
+        if scene.wire.routers[OLD].armed:
+            scene.wire.routers[OLD].running = BEFORE
+        return set()
+
+    scene.fails_under = open_again
+    ended = scene.go(scene.attempt(step=Step.PROVE, trial=True) if trial else scene.attempt())[0]
+    assert ended.ending == "undone"
+    assert f"{OLD}: runs other than what it was given" in ended.reasons[0]
+    assert withheld_by(scene) == [[]]
+    assert scene.state() is UnitState.PROVISIONED
+
+
+def test_a_trial_that_others_missed_shows_nothing_without_the_path(scene: Scene) -> None:
+    """Its own checks passed, but somebody else's broke: the run is kept, and proves nothing about going without."""
+    other = scene.attempt().watch[0]
+    scene.fails_under = lambda: {other.id} if scene.wire.routers[OLD].armed else set()
+    ended = scene.go(scene.attempt(step=Step.PROVE, trial=True))[0]
+    assert ended.ending == "undone"
+    assert other.id in ended.reasons[0]
+    assert withheld_by(scene) == [[]]
 
 
 def test_a_trial_whose_way_back_breaks_something_says_so(scene: Scene) -> None:

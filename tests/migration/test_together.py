@@ -75,6 +75,20 @@ def test_who_is_drained_already_is_no_backup() -> None:
     assert not judge_together(PAIR[:1], Stage.DRAIN, scene, wave=PAIR)[PAIR[0]].allowed
 
 
+def test_each_others_backup_is_refused_one_after_the_other() -> None:
+    """Drained by a command of its own, the other is as gone as in one wave: only a run since then, or without both, counts."""
+    story = Story().go(*ALL, to=UnitState.CUT_OVER).wait_s(4000)
+    first = measure(COUNTY, story.at, withheld=PAIR[:1])
+    second = measure(COUNTY, story.at + timedelta(seconds=20), withheld=PAIR[1:])
+    story = story.wait_s(60).go(PAIR[1], to=UnitState.DRAINED)
+    verdict = judge_retirement(PAIR[0], Stage.DRAIN, scene_with(story, first, second))
+    assert {r.kind for r in verdict.reasons} == {ReasonKind.VOID}
+    (why, *_) = judge_retirement(PAIR[0], Stage.DRAIN, scene_with(story, first)).reasons
+    assert f"while the old path of {PAIR[1]} was up" in why.why
+    since = measure(COUNTY, story.at + timedelta(seconds=5), withheld=PAIR[:1])
+    assert judge_retirement(PAIR[0], Stage.DRAIN, scene_with(story, first, second, since)).allowed
+
+
 def test_going_back_makes_it_a_backup_again() -> None:
     """A unit that got its old path back may have carried the other meanwhile: the run before says nothing now."""
     story = Story().go(*ALL, to=UnitState.CUT_OVER).go(PAIR[1], to=UnitState.DRAINED).wait_s(4000)

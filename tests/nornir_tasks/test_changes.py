@@ -89,13 +89,14 @@ class FakeDriver:
     def compare_config(self) -> str:
         return "" if self.candidate == self.router.running else f"+ {self.candidate}\n"
 
-    def commit_config(self, *, revert_in_s: int, change_id: str) -> None:
+    def commit_config(self, *, revert_in_s: int, change_id: str) -> str:
         self.router.calls.append("commit")
         if "dies" in self.router.faults:
             raise DeviceUnreachableError(self.device, "the session broke", "ask")
         if "fails" in self.router.faults:
             raise CommitFailedError(self.device, "did not take", "the device went back")
         self.router.before, self.router.running, self.router.armed = self.router.running, self.candidate, change_id
+        return self.candidate
 
     def confirm_commit(self, change_id: str) -> None:
         if self.router.armed != change_id:

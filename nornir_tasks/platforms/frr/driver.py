@@ -157,11 +157,11 @@ class FrrDriver:
         running, wanted = self._staged()
         return frr.differences(running, wanted)
 
-    def commit_config(self, *, revert_in_s: int, change_id: str) -> None:
+    def commit_config(self, *, revert_in_s: int, change_id: str) -> str:
         """Arm the timer on the router, apply, and read back that it took; goes back at once when it did not."""
         running, wanted = self._staged()
         if frr.same(running, wanted):
-            return
+            return self.get_config()
         there, back = frr.patch(running, wanted), frr.patch(wanted, running)
         reply = self._apply("commit", change_id, str(revert_in_s), self._digest(), texts=(there, back))
         found = frr.parse(reply.out)
@@ -172,6 +172,7 @@ class FrrDriver:
         if not frr.same(found, wanted):
             self._undo_failed(change_id, frr.differences(found, wanted), reply.err)
         self._running, self._running_text = found, reply.out
+        return frr.canonical(reply.out)
 
     def confirm_commit(self, change_id: str) -> None:
         """Disarm the timer and save for the next boot. Raises NotPendingError when the router has gone back."""
