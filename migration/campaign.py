@@ -167,6 +167,19 @@ class Campaign:
         return build_matrix(self.county, self.topology, self.plan, self.access)
 
     @cached_property
+    def digests(self) -> dict[str, str]:
+        """What everything is decided under now, by digest."""
+        from migration.evidence import inventory_digest, policy_digest, topology_digest
+
+        return {
+            "inventory": inventory_digest(self.county),
+            "plan": self.plan.digest,
+            "policy": policy_digest(self.county.policy),
+            "topology": topology_digest(self.topology),
+            "matrix": self.matrix.digest,
+        }
+
+    @cached_property
     def recent(self) -> Recent:
         """What this command measured moments ago."""
         from migration.recent import Recent

@@ -204,7 +204,9 @@ def new_change_id(campaign: Campaign, step: str) -> str:
 
 
 def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
-    """Write a gate's word down."""
+    """Write a gate's word down, with the digests of all that it was given under."""
+    since = campaign.clock.now().timestamp() - campaign.county.policy.timers.evidence_ttl_s
+    runs = [e.body for e in campaign.events() if e.kind is Kind.EVIDENCE]
     campaign.ledger.append(
         Kind.VERDICT,
         f"{new_change_id(campaign, 'gate')}/{verdict.unit or verdict.gate}",
@@ -214,6 +216,10 @@ def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
             "reasons": len(verdict.reasons),
             "first": [str(r) for r in verdict.reasons[:20]],
             "excused": [str(r) for r in verdict.excused],
+            "under": {
+                **campaign.digests,
+                "evidence": [str(b.get("digest", "")) for b in runs if float(b.get("taken_to", 0.0)) >= since],
+            },
         },
         unit=verdict.unit,
     )

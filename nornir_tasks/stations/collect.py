@@ -165,20 +165,23 @@ class _Measuring:
             config=Config(logging=LoggingConfig(enabled=False)),
         )
 
+        broken: list[Exception] = []
+
         def measure_host(task: Task) -> NornirResult:
             kind, _, name = task.host.name.partition(":")
-            if kind == "server":
-                gathering.take_sights(name, self.look_back(name, by_server[name], deadline_s))
-            else:
-                gathering.take_answer(name, self.ask_station(name, by_station[name], deadline_s))
+            try:
+                if kind == "server":
+                    gathering.take_sights(name, self.look_back(name, by_server[name], deadline_s))
+                else:
+                    gathering.take_answer(name, self.ask_station(name, by_station[name], deadline_s))
+            except Exception as error:  # noqa: BLE001 - raised below; Nornir would print its traceback
+                broken.append(error)
             return NornirResult(host=task.host)
 
-        outcome = nornir.run(task=measure_host, on_failed=True)
+        nornir.run(task=measure_host, on_failed=True)
         found = gathering.found
-        if all(id(c) in found for c in checks):
-            for multi in outcome.values():
-                if multi.failed and multi[0].exception is not None:
-                    raise multi[0].exception  # measured well: it is the caller's own callback that broke
+        if broken and all(id(c) in found for c in checks):
+            raise broken[0]  # measured well: it is the caller's own callback that broke
         missing = [c for c in checks if id(c) not in found]
         late = unmeasured(missing, "agent", "a measurement - expected done, found none", at=time.time())
         found.update({id(check): result for check, result in zip(missing, late, strict=True)})

@@ -48,9 +48,10 @@ _SAID = 2000
 
 
 class Target(Model):
-    """One thing watched: the way from a station's leg to a server over one family.
+    """One thing watched: a server's port, from a station's leg over one family.
 
-    All services of a server share its way, so one of them, the first of `services`, is tried for all.
+    Services that answer at one port share it, so one of them, the first of `services`, is tried for all. Of what is only
+    near, one port stands for its server.
     """
 
     station: str
@@ -71,16 +72,21 @@ class Target(Model):
 
 
 def choose_targets(moved: Iterable[Check], near: Iterable[Check] = ()) -> tuple[Target, ...]:
-    """Return what to watch of checks that must reach: one target for each leg, server and family, moved ones first."""
-    groups: dict[tuple[str, str, str, Family], list[Check]] = defaultdict(list)
-    seldom: set[tuple[str, str, str, Family]] = set()
-    for checks, is_near in ((moved, False), (near, True)):
-        for check in checks:
-            key = (check.station, check.interface, check.address, check.family)
-            if check.expect == "reach":
-                if is_near and key not in groups:
-                    seldom.add(key)
-                groups[key].append(check)
+    """Return what to watch of checks that must reach: one target for each leg, server, port and family, moved ones first.
+
+    Of what is near, one for each leg, server and family that nothing moved has.
+    """
+    groups: dict[tuple[str, str, str, Family, int], list[Check]] = defaultdict(list)
+    for check in moved:
+        if check.expect == "reach":
+            groups[check.station, check.interface, check.address, check.family, check.port].append(check)
+    watched = {key[:4] for key in groups}
+    seldom: set[tuple[str, str, str, Family, int]] = set()
+    for check in near:
+        way = (check.station, check.interface, check.address, check.family)
+        if check.expect == "reach" and way not in watched:
+            seldom.add((*way, 0))
+            groups[*way, 0].append(check)
     return tuple(
         Target(
             **group[0].model_dump(

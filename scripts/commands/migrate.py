@@ -114,11 +114,11 @@ def retire(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retire units' old links in stages: drain, shut, hold, remove, release. Each is undoable until removed.
+    """Retire units' old links in stages: drain, shut, hold, remove, release. With --undo back again, until removed.
 
     The routers' configurations are archived first; once removed, 'extranet archive rebuild' is the only way back.
     Refused with exit 3 and the reasons, station by station, without fresh evidence for everybody who used the old link:
-    run `extranet verify` first. Exit 0 done, 1 went back, 3 refused, 4 not known.
+    run `extranet prove` first, which measures without it. Exit 0 done, 1 went back, 3 refused, 4 not known.
     """
     from inventory.errors import ExtranetError
     from migration import retire as stage

@@ -20,7 +20,7 @@ Limit = Annotated[str | None, typer.Option("--limit", "-l", help="Only these hos
 
 @boundary
 def playbook(
-    name: Annotated[str, typer.Argument(help="provision, verify, cutover or retire.")],
+    name: Annotated[str, typer.Argument(help="provision, verify, cutover, prove or retire.")],
     county: CountyDir = HERE,
     extra: Extra = None,
     limit: Limit = None,

@@ -52,6 +52,14 @@ def target(**changes: Any) -> Target:
     return choose_targets([make_check(**{"protocol": "tcp", "port": PORT, **changes})])[0]
 
 
+def test_each_port_that_moves_is_watched_by_itself() -> None:
+    """A filter on one port of a server is felt though another answers; of what is near one port stands for all."""
+    web, other, pay = make_check("finance"), make_check("finance-files"), make_check("finance-pay", port=1521)
+    assert [t.services for t in choose_targets([web, other, pay])] == [("finance", "finance-files"), ("finance-pay",)]
+    assert [t.services for t in choose_targets([], [web, pay])] == [("finance", "finance-pay")]
+    assert [t.every for t in choose_targets([pay], [web])] == [1]
+
+
 @pytest.fixture(scope="module")
 def services(rig: Rig) -> Iterator[Rig]:
     """The rig with a service on both families, and a name server."""
