@@ -42,7 +42,7 @@ def soaking_units(campaign: Campaign) -> list[Unit]:
     return [
         u
         for u in campaign.county.units
-        if states[u.id].reached(UnitState.CUT_OVER) and states[u.id] is not UnitState.REMOVED
+        if states[u.id].reached(UnitState.CUT_OVER) and not states[u.id].reached(UnitState.REMOVED)
     ]
 
 

@@ -277,7 +277,7 @@ def soaking_since(records: Mapping[str, UnitRecord]) -> float:
     moments = (
         record.entered[UnitState.CUT_OVER].timestamp()
         for record in records.values()
-        if UnitState.CUT_OVER in record.entered and record.state is not UnitState.REMOVED
+        if UnitState.CUT_OVER in record.entered and not record.state.reached(UnitState.REMOVED)
     )
     return min(moments, default=float("inf"))
 

@@ -6,17 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inventory.model import County, Soak
+from migration.campaign import Campaign
 from migration.gates import judge_retirement
 from migration.proof import Situation
+from migration.sampling import soaking_units
 from migration.soak import SoakStanding, stand_soak
 from migration.soak_samples import SoakSample
-from migration.units import Step, UnitState
+from migration.units import Step, UnitState, fold
 from nornir_tasks.old_line import FlowSeen, LineSeen, NameSeen, NeighborSeen, RouteSeen, Usage
 from tests.migration.scene import Story, build_county, situation_of
 from tests.migration.soak_scene import Spoil, run_of_samples, sample_at, see_port, unknown
@@ -99,6 +103,16 @@ def test_hellos_are_no_use() -> None:
     """What routing hellos carry within the policy's allowance leaves a line silent."""
     hellos = {n: {"fin-ta": moved("wan1", 100 * n), "fin-county": moved("ta", 100 * n)} for n in range(4)}
     assert stand(watched(spoil=hellos)).over
+
+
+@pytest.mark.parametrize("end", list(UnitState))
+def test_a_line_is_sampled_from_its_cutover_until_it_is_gone(end: UnitState) -> None:
+    """Cut over and not yet removed is watched; removed, or given back after that, it is not any more."""
+    records = fold(Story().go("fin@ta", to=end).events, COUNTY)
+    campaign = cast("Campaign", SimpleNamespace(county=COUNTY, records=lambda: records))
+    state = records["fin@ta"].state
+    watched_now = state in {UnitState.CUT_OVER, UnitState.SOAKED, UnitState.DRAINED, UnitState.SHUT}
+    assert [u.id for u in soaking_units(campaign)] == (["fin@ta"] if watched_now else [])
 
 
 # --- the law ---

@@ -23,6 +23,7 @@ from migration.units import (
     legacy_devices_under,
     may_move,
     outcome_body,
+    soaking_since,
     units_behind,
     units_served,
 )
@@ -172,6 +173,14 @@ def test_a_ledger_from_before_is_read_as_ever() -> None:
     assert not any("dossier" in e.body or "release" in e.body for e in story.events)
     assert fold(story.events, COUNTY)["fin@ta"].state is UnitState.REMOVED
     assert fold(story.events, COUNTY)["fin@ta"] == fold_units(story.events, ["fin@ta"])["fin@ta"]
+
+
+def test_no_line_that_is_gone_is_watched() -> None:
+    """Samples count from the first cutover of a line that is still there: not of one removed, or given back since."""
+    story = Story().go("fin@tb", to=UnitState.RELEASED).go("fin@va1", to=UnitState.REMOVED)
+    assert soaking_since(fold(story.events, COUNTY)) == float("inf")
+    story.wait_s(1000).go("fin@ta", to=UnitState.CUT_OVER)
+    assert soaking_since(fold(story.events, COUNTY)) == story.at.timestamp()
 
 
 def test_legacy_routers_are_found_up_to_the_hub() -> None:
