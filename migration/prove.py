@@ -82,7 +82,7 @@ def _judge(campaign: Campaign, units: Sequence[Unit], say: Say) -> list[UnitRepo
 
 def _phases(campaign: Campaign, units: Sequence[Unit], state: UnitState) -> Phases:
     if state.reached(UnitState.CUT_OVER):
-        return move_units(campaign, units, UnitState.CUT_OVER, UnitState.SHUT)
+        return move_units(campaign, units, state, UnitState.SHUT)
     return cut_over_phases(campaign, units)
 
 
@@ -94,15 +94,16 @@ def _plan(campaign: Campaign, units: Sequence[Unit]) -> list[Attempt]:
     attempts = [
         _attempt(campaign, group, UnitState.PROVISIONED, UnitState.CUT_OVER) for group in group_units(campaign, before)
     ]
-    if after:
-        attempts.append(_attempt(campaign, after, UnitState.CUT_OVER, UnitState.SHUT))
+    if after:  # one attempt, whatever their states: they share routers, and each stays in its own
+        start = min((records[u.id].state for u in after), key=lambda s: s.rank)
+        attempts.append(_attempt(campaign, after, start, UnitState.SHUT))
     return attempts
 
 
 def _attempt(campaign: Campaign, group: Sequence[Unit], start: UnitState, end: UnitState) -> Attempt:
     county = campaign.county
     users = group
-    if start is UnitState.CUT_OVER:
+    if start.reached(UnitState.CUT_OVER):
         users = list(dict.fromkeys(user for unit in group for user in users_of(county, unit, Stage.DRAIN)))
     ids = tuple(u.id for u in group)
     return Attempt(

@@ -156,6 +156,18 @@ def test_back_and_forth_begins_time_anew() -> None:
     assert (again - first[UnitState.SHUT]).total_seconds() > 2000
 
 
+@pytest.mark.parametrize("said", [UnitState.CUT_OVER, UnitState.SOAKED])
+def test_a_proof_leaves_a_soaked_unit_soaked(said: UnitState) -> None:
+    """A proof of units of which some are soaked speaks for all: who was soaked stays so, with its record whole."""
+    story = Story().go("fin@ta", to=UnitState.CUT_OVER)
+    story.end(Step.SOAK, "s", "fin@ta", UnitState.SOAKED)
+    before = fold(story.events, COUNTY)["fin@ta"]
+    story.end(Step.PROVE, "p", "fin@ta", said)
+    assert fold(story.events, COUNTY)["fin@ta"] == before
+    story.end(Step.PROVE, "q", "fin@ta", UnitState.PROVEN)
+    assert fold(story.events, COUNTY)["fin@ta"].problems
+
+
 def test_nothing_comes_out_of_removed() -> None:
     """A removed unit never goes back, whatever is recorded afterwards, nor does one whose line was given back."""
     for end in (UnitState.REMOVED, UnitState.RELEASED):

@@ -1,0 +1,94 @@
+"""Proof without the old path: each unit stays in the state it was in, and what is said to be withheld is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from migration import prove as stage
+from migration.campaign import Campaign
+from migration.cutover import UnitReport
+from migration.steps import Attempt, Ended
+from migration.units import Step, UnitRecord, UnitState, fold
+from tests.migration.scene import Story, build_checks, build_county, situation_of
+
+COUNTY = build_county()
+FIN = ("fin@county", "fin@ta", "fin@tb", "fin@va1")
+
+
+@dataclass
+class Scene:
+    """A campaign whose ledger is a story; changes are only noted, and come out well."""
+
+    story: Story
+    tried: list[Attempt] = field(default_factory=list)
+
+    county = COUNTY
+    matrix = SimpleNamespace(checks=build_checks(COUNTY))
+
+    def hold(self, _act: str) -> nullcontext[None]:
+        return nullcontext()
+
+    def records(self) -> dict[str, UnitRecord]:
+        return fold(self.story.events, COUNTY)
+
+    def carry_out(self, _campaign: object, attempts: Sequence[Attempt], **_: object) -> list[Ended]:
+        self.tried += attempts
+        for attempt in attempts:
+            for unit in attempt.units:
+                key = self.story.begin(Step.PROVE, unit, attempt.start, attempt.end)
+                self.story.end(Step.PROVE, key, unit, attempt.proven_state)
+        return [Ended(a.name, "done", trial=True) for a in attempts]
+
+    def prove(self, *units: str) -> list[UnitReport]:
+        campaign = cast("Campaign", self)
+        return stage.prove(campaign, [COUNTY.unit_by_id[u] for u in units], apply=True)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """All finance units cut over, and the devices beneath made up."""
+    made = Scene(Story().go(*FIN, to=UnitState.CUT_OVER))
+
+    def situation(*_: object, **__: object) -> Any:
+        return situation_of(COUNTY, made.story)
+
+    monkeypatch.setattr(stage, "finish_interrupted", lambda *_, **__: [])
+    monkeypatch.setattr(stage, "measure_provided", lambda *_: [])
+    monkeypatch.setattr(stage, "read_situation", situation)
+    monkeypatch.setattr(stage, "record_verdict", lambda *_: None)
+    monkeypatch.setattr(stage, "new_change_id", lambda *_: "c1")
+    monkeypatch.setattr(stage, "move_units", lambda *_: ())
+    monkeypatch.setattr(stage, "show_phases", lambda *_: {})
+    monkeypatch.setattr(stage, "carry_out", made.carry_out)
+    return made
+
+
+@pytest.mark.parametrize("soaked", [("fin@va1",), ("fin@tb",), ("fin@va1", "fin@tb")])
+def test_a_proof_moves_nobody(scene: Scene, soaked: tuple[str, ...]) -> None:
+    """Units proven after their cutover, soaked or not, stay as they were, are withheld as one, and their record is whole."""
+    for unit in soaked:
+        scene.story.end(Step.SOAK, f"soak/{unit}", unit, UnitState.SOAKED)
+    before = {u: (r.state, r.entered) for u, r in scene.records().items()}
+    reports = scene.prove("fin@va1", "fin@tb")
+    assert all(r.verdict.allowed for r in reports)
+    assert {r.unit: r.state for r in reports} == {u: before[u][0].value for u in ("fin@va1", "fin@tb")}
+    assert {u: (r.state, r.entered) for u, r in scene.records().items()} == before
+    assert not any(r.problems for r in scene.records().values())
+    assert [a.withheld for a in scene.tried] == [("fin@va1", "fin@tb")]
+
+
+def test_a_soaked_unit_is_tried_from_where_it_stands(scene: Scene) -> None:
+    """The intent of a soaked unit's proof says soaked, and everybody its line serves is asked as after a cutover."""
+    asked = scene.prove("fin@county") and scene.tried.pop()
+    assert asked
+    scene.story.end(Step.SOAK, "soak", "fin@county", UnitState.SOAKED)
+    scene.prove("fin@county")
+    (attempt,) = scene.tried
+    assert attempt.start is UnitState.SOAKED
+    assert attempt.must == asked.must
