@@ -13,7 +13,7 @@ from enum import StrEnum
 from inventory.model import EXTRANET, Circuit, County, Model, Unit
 from inventory.wording import say_span
 from migration.archive import judge_archives
-from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment
+from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment, say_wait
 from migration.soak import judge_soak
 from migration.units import UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
 from migration.waivers import excuse
@@ -264,7 +264,7 @@ def _waited(
         left = say_span(wanted_s - waited_s)
         end = say_moment(since + timedelta(seconds=wanted_s))
         why = f"the {kind} of {record.unit} is not over - expected {say_span(wanted_s)}, {left} left, until {end}"
-        return [_say(kind, why)]
+        return [_say(kind, why, say_wait(state, since))]
     return []
 
 
@@ -316,8 +316,8 @@ def _carriers(county: County, unit: Unit) -> Iterator[Unit]:
                 yield other
 
 
-def _say(kind: ReasonKind, why: str) -> Reason:
-    return Reason(station="", service="", why=why, kind=kind)
+def _say(kind: ReasonKind, why: str, aspect: str = "") -> Reason:
+    return Reason(station="", service="", why=why, kind=kind, aspect=aspect)
 
 
 def _verdict(gate: str, unit: str | None, reasons: Iterable[Reason], situation: Situation) -> Verdict:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from inventory.model import EXTRANET, Circuit, County, Family, Model, Policy, Unit
 from inventory.wording import say_span
 from migration.archive import Archives
+from migration.clock import to_iso
 from migration.evidence import Bound, Evidence
 from migration.soak_samples import SoakSample
 from migration.units import Act, Change, UnitRecord, UnitState, devices_under
@@ -91,7 +92,7 @@ and a wait. Everything else is remedied by measuring, repairing or waiting, or m
 class Reason(Model):
     """One thing that stands against. `station`, `service` and `check` are empty when it is not about a measurement.
 
-    `aspect` names what failed of a measurement (`tcp`, `tls,http`).
+    `aspect` names what failed of a measurement (`tcp`, `tls,http`), and of a wait what is awaited and since when.
     """
 
     station: str
@@ -669,6 +670,14 @@ def cell_of(check: Check) -> Cell:
 
 def _cell_first(known: Known) -> Cell:
     return known.cell
+
+
+def say_wait(what: str, since: datetime | float | None) -> str:
+    """Name a wait by what is awaited and the very moment it began: one that begins anew is another."""
+    if since is None:
+        return f"{what}, not begun"
+    at = since if isinstance(since, datetime) else datetime.fromtimestamp(since, UTC)
+    return f"{what} since {to_iso(at)}"
 
 
 @lru_cache(maxsize=4096)  # reasons of one county name the same few moments over and over

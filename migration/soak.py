@@ -23,7 +23,7 @@ from pydantic import Field
 from inventory.model import DAYS, Model, Soak, Unit
 from inventory.wording import counted, say_span
 from migration.old_lines import line_of
-from migration.proof import Reason, ReasonKind, Situation, say_moment
+from migration.proof import Reason, ReasonKind, Situation, say_moment, say_wait
 from migration.soak_findings import Finding, Lookout
 from migration.soak_samples import SoakSample
 from migration.units import UnitState
@@ -41,10 +41,14 @@ def next_stage(state: UnitState) -> Stage:
 
 
 class Lack(Model):
-    """What a soak still wants. `wait`: watching on mends it, and an exception may excuse it; else a look is missing."""
+    """What a soak still wants. `wait`: watching on mends it, and an exception may excuse it; else a look is missing.
+
+    `aspect` names the wait, so that an exception to one is not one to another: what is awaited, and since when.
+    """
 
     why: str
     wait: bool
+    aspect: str = ""
 
     def __str__(self) -> str:
         return self.why
@@ -86,7 +90,8 @@ class SoakStanding(Model):
 def judge_soak(unit: Unit, situation: Situation, stage: Stage) -> Iterator[Reason]:
     """Give every reason why a unit's old line is not known to be unused.
 
-    Of these only the wait can be excused by an exception: never that nobody looked, or what was seen.
+    Of these only the wait can be excused by an exception: never that nobody looked, or what was seen. A soak that began
+    anew is another wait, which no exception to the one before excuses.
     """
     standing = stand_soak(unit, situation, stage)
     for finding in standing.against:
@@ -98,7 +103,7 @@ def judge_soak(unit: Unit, situation: Situation, stage: Stage) -> Iterator[Reaso
         restarted = f" (it counts from {say_moment(standing.since)}: {standing.broken})"
     for lack in standing.lacks:
         kind = ReasonKind.SOAK if lack.wait else ReasonKind.UNMEASURED
-        yield Reason(station="", service="", why=f"{lack}{restarted}", kind=kind)
+        yield Reason(station="", service="", why=f"{lack}{restarted}", kind=kind, aspect=lack.aspect)
 
 
 def stand_soak(unit: Unit, situation: Situation, stage: Stage = "drain") -> SoakStanding:
@@ -183,8 +188,9 @@ class _Watch:
         """Say what time and more samples have to mend."""
         todo = f"run 'extranet soak {self.unit.id}' by cron"
 
-        def lack(what: str, *, wait: bool = False) -> Lack:
-            return Lack(why=f"the soak of {self.unit.id} is not over - {what}", wait=wait)
+        def lack(what: str, *, waits_for: str = "") -> Lack:
+            why = f"the soak of {self.unit.id} is not over - {what}"
+            return Lack(why=why, wait=bool(waits_for), aspect=say_wait(waits_for, now.since) if waits_for else "")
 
         if self.begins is None:
             states = {u.id: self.situation.record(u.id).state for u in self.lookout.line.carried}
@@ -202,16 +208,16 @@ class _Watch:
             what = (
                 f"expected {counted(now.wanted_samples, 'clean sample')} without a break, found {now.samples}: {todo}"
             )
-            yield lack(what, wait=now.samples >= _LEAST_SAMPLES)
+            yield lack(what, waits_for="samples" if now.samples >= _LEAST_SAMPLES else "")
         if now.watched_s < now.wanted_s:
             span, left = say_span(now.wanted_s), say_span(now.wanted_s - now.watched_s)
             end = say_moment(now.until or 0.0)
-            yield lack(f"expected {span} watched, {left} left, until {end} at the earliest", wait=True)
+            yield lack(f"expected {span} watched, {left} left, until {end} at the earliest", waits_for="time")
         if now.days < now.wanted_days:
             policy = self.policy
             hours = f"{policy.samples_a_day} in {policy.hours} {policy.time_zone} each"
             what = f"expected samples on {counted(now.wanted_days, 'business day')} ({hours}), found {now.days}"
-            yield lack(what, wait=True)
+            yield lack(what, waits_for="business days")
         drained = self.situation.record(self.unit.id).entered.get(UnitState.DRAINED) if self.stage == "shut" else None
         if drained is not None and not any(s.taken_from >= drained.timestamp() for s in self.run):
             yield lack(f"expected a sample since it was drained ({say_moment(drained)}), found none: {todo}")

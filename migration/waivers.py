@@ -6,7 +6,8 @@ In the code an exception is a waiver, since Python's own exceptions are another 
     exception  {"withdraws": id, "by": title, "why"}
 
 Both are about the event's `unit`. A waiver excuses the reasons it lists and no other: the same gate, kind, station,
-service, check and failing aspect. What counts for nothing (over, withdrawn, badly written) is kept, with its state.
+service, check and aspect (what failed; of a wait what is awaited, and since when). What counts for nothing (over, withdrawn,
+badly written) is kept, with its state.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from migration.units import Step, UnitState
 from migration.waivers import Waiver, WaiverState, choose_reasons, find_problem, fold_waivers, plain_title
 from nornir_tasks.stations.model import Finding, Outcome, Result
 from tests.migration.scene import T0, Story, bound_now, build_county, fail_check, measure, situation_of
+from tests.migration.soak_scene import Spoil, run_of_samples, see_port
 
 COUNTY = build_county()
 TIMERS = COUNTY.policy.timers
@@ -304,6 +305,85 @@ def test_an_exception_to_the_cutover_holds_for_its_trial() -> None:
     assert not waiver.covers(None, "provision")
     assert not waiver_of(gate="drain").covers(UNIT, "proof")
     assert judge_cutover(UNIT, replace(SCENE, waivers=(waiver,))).excused == ()
+
+
+# --- a wait ---
+
+
+def watched_s(*moments: int, used_from: int | None = None, **soak: int) -> Situation:
+    """The situation after samples so many seconds from the cutover on; the line carried something before a certain one."""
+    policy = COUNTY.policy.altered(soak=COUNTY.policy.soak.altered(**soak))
+    county = COUNTY.altered(policy=policy)
+    story = Story().go(*FIN, to=UnitState.CUT_OVER)
+    cut = story.at
+    used: Spoil = lambda u: u.model_copy(  # noqa: E731 - one of many such
+        update={"ports": tuple(see_port(p.name, up=p.up, packets=90_000 * (p.name == "wan1")) for p in u.ports)}
+    )
+    spoil = {n: {"fin-ta": used} for n, at in enumerate(moments) if used_from is not None and at >= used_from}
+    samples = run_of_samples(county, story.events, [cut.timestamp() + at for at in moments], spoil)
+    now = cut + timedelta(seconds=moments[-1])
+    fresh = measure(county, now - timedelta(seconds=20), withheld=FIN)
+    return situation_of(county, story, fresh, soak=samples, now=now)
+
+
+def waits(verdict: Verdict) -> set[str]:
+    """What a verdict still waits for."""
+    assert {r.kind for r in verdict.reasons} <= {ReasonKind.SOAK}
+    return {r.aspect.partition(" since ")[0] for r in verdict.reasons}
+
+
+def test_a_soak_excused_stays_excused_while_it_lasts() -> None:
+    """An exception to what is missing of a soak holds as that soak goes on, and for all that it named."""
+    early = judge(watched_s(0, 600, 1200))
+    assert waits(early) == {"cut_over", "time"}
+    waiver = waiver_of(*early.reasons)
+    for moments in ((0, 600, 1200), (0, 600, 1200, 1800), (0, 600, 1200, 1800, 3000)):
+        assert judge(replace(watched_s(*moments), waivers=(waiver,))).allowed, moments
+
+
+@pytest.mark.parametrize("clean", [(2400, 3000), (2400, 3000, 3600, 4200)])
+def test_no_old_exception_excuses_a_soak_that_began_anew(clean: tuple[int, ...]) -> None:
+    """A consumer found after the exception was given starts another soak: an exception to the first opens nothing of it."""
+    waiver = waiver_of(*judge(watched_s(0, 600, 1200)).reasons)
+    anew = replace(watched_s(0, 600, 1200, 1800, *clean, used_from=1800), waivers=(waiver,))
+    verdict = judge(anew)
+    assert waits(verdict) == {"time"}
+    assert "it counts from" in verdict.reasons[0].why
+    again = waiver_of(*verdict.reasons, name="ex-2")
+    assert judge(replace(anew, waivers=(waiver, again))).allowed
+
+
+def test_one_lack_of_a_soak_is_not_another() -> None:
+    """Who excused the time did not excuse the samples or the business days that are missing besides."""
+    scene = watched_s(0, 600, 1200, samples=5, business_days=3)
+    reasons = judge(scene).reasons
+    assert waits(judge(scene)) == {"cut_over", "samples", "time", "business days"}
+    for reason in reasons:
+        left = judge(replace(scene, waivers=(waiver_of(reason),))).reasons
+        assert set(left) == set(reasons) - {reason}
+
+
+def test_no_old_exception_excuses_a_hold_that_began_anew() -> None:
+    """A line opened again and shut again is held anew, whatever was excused of the hold before."""
+    story = Story().go("fin@ta", to=UnitState.SHUT)
+
+    def hold() -> Reason:
+        scene = situation_of(COUNTY, story)
+        return next(r for r in judge_retirement(UNIT, "remove", scene).reasons if r.kind is ReasonKind.HOLD)
+
+    first = waiver_of(hold(), gate="remove")
+    story.wait_s(60)
+    assert first.names(hold())
+    story.end(Step.BACK, "b", UNIT, UnitState.DRAINED)
+    story.end(Step.SHUT, "s", UNIT, UnitState.SHUT)
+    assert not first.names(hold())
+
+
+def test_an_exception_that_does_not_say_which_wait_excuses_none() -> None:
+    """Recorded before waits were told apart, or by a forger's hand: it names no soak that there is."""
+    scene = watched_s(0, 600, 1200)
+    blank = tuple(r.model_copy(update={"aspect": ""}) for r in judge(scene).reasons)
+    assert judge(replace(scene, waivers=(waiver_of(*blank),))).excused == ()
 
 
 # --- the record ---
