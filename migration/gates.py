@@ -108,11 +108,12 @@ def judge_cutover(unit_id: str, situation: Situation) -> Verdict:
     return _verdict("cutover", unit_id, reasons, situation)
 
 
-def judge_trial(unit_id: str, situation: Situation) -> Verdict:
+def judge_trial(unit_id: str, situation: Situation, *, together: Iterable[str] = ()) -> Verdict:
     """Judge whether a unit's old path may be withheld for a while, to be given back whatever comes of it.
 
     Before cutover that is the cutover itself, so its gate is asked; after it, the old line is closed by a timer, so
-    everybody who used it must be cut over.
+    everybody who used it must be cut over. `together` are the units of the same trial: a town's line stays up while a
+    village behind it holds it up, so those must be tried with it.
     """
     unit, record = find_unit(situation.county, unit_id), situation.record(unit_id)
     if not record.state.reached(UnitState.CUT_OVER):
@@ -123,7 +124,26 @@ def judge_trial(unit_id: str, situation: Situation) -> Verdict:
         if not state.reached(UnitState.CUT_OVER):
             why = f"{user.id} is still carried by it - expected cut_over, found {state}"
             reasons.append(_say(ReasonKind.DEPENDENT, why))
+    reasons += _holding_up(unit, situation, tuple(dict.fromkeys((unit_id, *together))))
     return _verdict("trial", unit_id, reasons, situation)
+
+
+def _holding_up(unit: Unit, situation: Situation, going: tuple[str, ...]) -> Iterator[Reason]:
+    """Give a reason for who keeps a town's line up while it is to be withheld; the county's own goes down by itself."""
+    if unit.site == situation.county.county_site.id:
+        return
+    states = {u.id: situation.record(u.id).state for u in units_behind(situation.county, unit)}
+    up = f"hangs behind the line of {unit.id}, which stays up for it"
+    for name, state in states.items():
+        if not state.reached(UnitState.CUT_OVER):
+            yield _say(ReasonKind.DEPENDENT, f"{name} {up} - expected cut_over, found {state}: cut it over first")
+        elif state is UnitState.DRAINED:
+            todo = f"shut it first, 'extranet retire {name} --until shut'"
+            yield _say(ReasonKind.DEPENDENT, f"{name} {up} - expected shut, found {state}: {todo}")
+    apart = [n for n, state in states.items() if state in {UnitState.CUT_OVER, UnitState.SOAKED} and n not in going]
+    for name in apart:
+        todo = f"name them all, 'extranet prove {' '.join((*going, *apart))}'"
+        yield _say(ReasonKind.DEPENDENT, f"{name} {up} - expected it in the same proof, found it left out: {todo}")
 
 
 def judge_proof(unit_id: str, situation: Situation, *, since: datetime, together: Iterable[str] = ()) -> Verdict:

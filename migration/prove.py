@@ -73,7 +73,7 @@ def _judge(campaign: Campaign, units: Sequence[Unit], say: Say) -> list[UnitRepo
     situation = read_situation(campaign, {d for u in units for d in devices_under(county, u)}, say=say)
     out = []
     for unit in units:
-        verdict: Verdict = judge_trial(unit.id, situation)
+        verdict: Verdict = judge_trial(unit.id, situation, together=(u.id for u in units))
         phases = _phases(campaign, [unit], situation.record(unit.id).state)
         changes = show_phases(campaign, phases) if verdict.allowed else {}
         out.append(UnitReport(unit.id, verdict, changes, state=situation.record(unit.id).state.value))

@@ -29,7 +29,7 @@ from migration.gates import (
     judge_trial,
 )
 from migration.matrix import build_matrix
-from migration.proof import Situation
+from migration.proof import ReasonKind, Situation
 from migration.units import Step, UnitState, fold
 from nornir_tasks.drivers import Capabilities
 from nornir_tasks.stations.model import Finding, Outcome, Result, WayAspect
@@ -634,12 +634,36 @@ def test_a_line_is_drained_only_after_a_trial_without_it() -> None:
 def test_a_trial_takes_nobody_elses_line_away() -> None:
     """A unit's old line is withheld after its cutover only when all whom it carries or serves are cut over, too."""
     scene = situation_of(COUNTY, told())
-    assert all(judge_trial(u, scene).allowed for u in FIN)
+    assert all(judge_trial(u, scene, together=FIN).allowed for u in FIN)
     partly = Story().go(*FIN[:2], to=UnitState.CUT_OVER)
     assert "fin@tb is still carried by it" in text_of(judge_trial("fin@county", situation_of(COUNTY, partly)))
-    assert judge_trial("fin@ta", situation_of(COUNTY, partly)).allowed
+    assert judge_trial("fin@ta", situation_of(COUNTY, partly.go("fin@va1", to=UnitState.SHUT))).allowed
     gone = told().go("fin@tb", to=UnitState.DRAINED)
     assert "cannot prove now" in text_of(judge_trial("fin@tb", situation_of(COUNTY, gone)))
+
+
+@pytest.mark.parametrize(
+    ("state", "named", "words"),
+    [
+        (UnitState.PROVISIONED, (), "expected cut_over, found provisioned: cut it over first"),
+        (UnitState.PROVISIONED, ("fin@va1",), "expected cut_over, found provisioned: cut it over first"),
+        (UnitState.CUT_OVER, (), "name them all, 'extranet prove fin@ta fin@va1'"),
+        (UnitState.CUT_OVER, ("fin@tb",), "name them all, 'extranet prove fin@ta fin@tb fin@va1'"),
+        (UnitState.CUT_OVER, ("fin@va1",), ""),
+        (UnitState.DRAINED, ("fin@va1",), "shut it first, 'extranet retire fin@va1 --until shut'"),
+        (UnitState.SHUT, (), ""),
+    ],
+)
+def test_a_line_that_stays_up_is_not_called_withheld(state: UnitState, named: tuple[str, ...], words: str) -> None:
+    """A town is tried only with all that hold its line up; each left out is named, with what to do; others need nobody."""
+    story = Story().go("fin@county", "fin@ta", "fin@tb", to=UnitState.CUT_OVER).go("fin@va1", to=state)
+    verdict = judge_trial("fin@ta", situation_of(COUNTY, story), together=named)
+    assert verdict.allowed is (words == "")
+    assert all(r.kind is ReasonKind.DEPENDENT and r.why.startswith("fin@va1 hangs behind") for r in verdict.reasons)
+    assert words in text_of(verdict)
+    assert judge_trial("fin@tb", situation_of(COUNTY, story)).allowed
+    if state is not UnitState.PROVISIONED:
+        assert judge_trial("fin@county", situation_of(COUNTY, story)).allowed
 
 
 def test_cutover_does_not_wait_for_what_only_cutover_provides() -> None:

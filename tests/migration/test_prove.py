@@ -92,3 +92,12 @@ def test_a_soaked_unit_is_tried_from_where_it_stands(scene: Scene) -> None:
     (attempt,) = scene.tried
     assert attempt.start is UnitState.SOAKED
     assert attempt.must == asked.must
+
+
+def test_a_town_is_tried_with_its_villages_or_not_at_all(scene: Scene) -> None:
+    """A town named without the village that holds its line up is refused, and nothing is tried; named with it, both go."""
+    (refused,) = scene.prove("fin@ta")
+    assert "'extranet prove fin@ta fin@va1'" in str(refused.verdict.reasons[0])
+    assert scene.tried == []
+    assert all(r.verdict.allowed for r in scene.prove("fin@ta", "fin@va1"))
+    assert [a.withheld for a in scene.tried] == [("fin@ta", "fin@va1")]
