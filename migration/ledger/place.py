@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
 from inventory.errors import ExtranetError, GateRefusedError
 from inventory.ledgerurl import check_ledger_url
 from inventory.yamlfile import YamlProblemError, parse_yaml
@@ -13,6 +16,7 @@ from migration.ledger.headfile import HEAD_FILE
 from migration.ledger.record import LEDGER_FILE
 
 URL_VARIABLE = "EXTRANET_LEDGER_URL"
+_LAST_PORT = 65535
 
 
 class LedgerGoneError(GateRefusedError):
@@ -41,6 +45,7 @@ def find_ledger(folder: Path) -> Path | str:
     EXTRANET_LEDGER_URL is asked first, then `ledger_url` in county.yaml, which must hold no password.
 
     Raises:
+        LedgerFormatError: the URL cannot be read; it is not repeated, for it may hold a password.
         TwoLedgersError: a server is named while the folder holds a record.
     """
     url, source = os.environ.get(URL_VARIABLE, "").strip(), URL_VARIABLE
@@ -51,8 +56,30 @@ def find_ledger(folder: Path) -> Path | str:
     path = folder / LEDGER_FILE
     if not url:
         return path
+    _parse_url(url, source)
     if url.startswith("postgresql") and path.exists():
         raise TwoLedgersError(path, source)
+    return url
+
+
+def _parse_url(text: str, source: str) -> URL:
+    """Take a URL apart, refusing what would read a part of the password as the host; errors do not repeat it."""
+    if not text.startswith("sqlite") and text.count("@") > 1:
+        raise LedgerFormatError(
+            source,
+            "expected a URL with one @, before the host, found several",
+            "percent-encode the user and password in it: write %40 for @, or put the password into ~/.pgpass",
+        )
+    try:
+        url = make_url(text)
+    except (ValueError, ArgumentError):
+        url = None
+    if url is None or (url.port is not None and not 0 < url.port <= _LAST_PORT):
+        raise LedgerFormatError(
+            source,
+            "expected a URL with a port from 1 to 65535 or none, found something else",
+            "write postgresql://USER@HOST:PORT/DATABASE; percent-encode what is special in user and password",
+        )
     return url
 
 

@@ -75,6 +75,47 @@ def test_a_password_in_a_file_is_refused_and_not_repeated(county: Path, url: str
         check_ledger_url(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bob:abc@hush@127.0.0.1:1/db",
+        "postgresql://bob:abc@hush:x@127.0.0.1:1/db",
+        "postgresql://bob:abc@hush/x@127.0.0.1:1/db",
+        "postgresql://bob:hush@127.0.0.1:port/db",
+        "postgresql://bob:hush@127.0.0.1:70000/db",
+        "postgresql://bob:hush@127.0.0.1:0/db",
+        "postgresql://bob:hush@[::1:1/db",
+        "hush hush://bob",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_and_not_repeated(
+    county: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """A raw @ in a password makes its tail a host, and a bad port none: one line says so, with nothing of the URL."""
+    monkeypatch.setenv(URL_VARIABLE, url)
+    with pytest.raises(LedgerFormatError, match="percent-encode") as caught:
+        find_ledger(county)
+    said = str(caught.value)
+    assert said.startswith(f"{URL_VARIABLE}: expected a URL")
+    assert "hush" not in said
+    assert "\n" not in said
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bob:abc%40hush@db.example:5433/db",
+        "postgresql://bob:a%40b@[fd00::1]/db",
+        "sqlite:////srv/a@b/c@d.sqlite",
+    ],
+)
+def test_an_encoded_password_is_taken_as_it_is(county: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Where the only raw @ stands before the host, or in a file's path, the URL is used."""
+    monkeypatch.setenv(URL_VARIABLE, url)
+    assert find_ledger(county) == url
+
+
 def test_a_server_beside_a_file_is_refused(county: Path) -> None:
     """A server named where the folder holds a record would know of nothing: refused, not begun anew."""
     with Ledger.open(county, None, "field") as ledger:
