@@ -30,11 +30,11 @@ class LedgerGoneError(GateRefusedError):
 
 
 class TwoLedgersError(GateRefusedError):
-    """A server is named, but the county's folder holds a record of its own."""
+    """Another place is named, but the county's folder holds a record of its own."""
 
     def __init__(self, path: Path, source: str) -> None:
         super().__init__(
-            f"{path}: this county's record is here, but {source} names a server, which would know of nothing that was done; "
+            f"{path}: this county's record is here, but {source} names another place, which would know of nothing that was done; "
             "take that away, or move the file, ledger.head and evidence/ to the archive to begin anew there"
         )
 
@@ -46,7 +46,7 @@ def find_ledger(folder: Path) -> Path | str:
 
     Raises:
         LedgerFormatError: the URL cannot be read; it is not repeated, for it may hold a password.
-        TwoLedgersError: a server is named while the folder holds a record.
+        TwoLedgersError: another place is named while the folder holds a record.
     """
     url, source = os.environ.get(URL_VARIABLE, "").strip(), URL_VARIABLE
     if url and "://" not in url:
@@ -56,8 +56,10 @@ def find_ledger(folder: Path) -> Path | str:
     path = folder / LEDGER_FILE
     if not url:
         return path
-    _parse_url(url, source)
-    if url.startswith("postgresql") and path.exists():
+    parsed = _parse_url(url, source)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and Path(parsed.database).resolve() == path.resolve():
+        return path
+    if path.exists():
         raise TwoLedgersError(path, source)
     return url
 

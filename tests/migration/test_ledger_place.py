@@ -126,6 +126,23 @@ def test_a_server_beside_a_file_is_refused(county: Path) -> None:
     assert caught.value.exit_code == 3
 
 
+def test_another_file_beside_a_file_is_refused(county: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SQLite URL of another file is refused where the folder holds a record; of that file itself it is that file."""
+    path, other = county / LEDGER_FILE, tmp_path / "other.sqlite"
+    monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{county}/../county/{LEDGER_FILE}")
+    assert find_ledger(county) == path
+    monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{other}")
+    assert find_ledger(county) == f"sqlite:///{other}"
+    with Ledger.open(county, None, "field") as ledger:
+        fill(ledger, 1)
+    for elsewhere in (f"sqlite:///{other}", "sqlite://", "sqlite:///ledger.sqlite", "postgres://db.example/y"):
+        monkeypatch.setenv(URL_VARIABLE, elsewhere)
+        with pytest.raises(TwoLedgersError, match=URL_VARIABLE):
+            find_ledger(county)
+    monkeypatch.setenv(URL_VARIABLE, f"sqlite:///{path}")
+    assert find_ledger(county) == path
+
+
 def test_commands_find_the_server(county: Path, cluster: Cluster) -> None:
     """status, ledger show, verify and checkpoint work on a server; before anything was done it reads as empty."""
     name = cluster.new_schema()
