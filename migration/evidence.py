@@ -316,14 +316,14 @@ def load_content(path: Path, digest: str) -> tuple[dict[str, Any], str]:
     name = f"{EVIDENCE_DIR}/{path.name}"
     try:
         text = gzip.decompress(path.read_bytes())
+        found = hashlib.sha256(text).hexdigest()  # it is written as canonical JSON
+        if found != digest:
+            return {}, f"{name} was changed - expected digest {digest[:12]}, found {found[:12]}"
         content = json.loads(text)
     except FileNotFoundError:
         return {}, f"{name} is missing"
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         return {}, f"{name} cannot be read ({type(error).__name__})"
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return {}, f"{name} is of another format"
-    found = hashlib.sha256(text).hexdigest()  # it is written as canonical JSON
-    if found != digest:
-        return {}, f"{name} was changed - expected digest {digest[:12]}, found {found[:12] or 'none'}"
     return {field: value for field, value in content.items() if field != "format"}, ""

@@ -12,6 +12,7 @@ holds every single probe. The ledger's verdict and outcome of the attempt name t
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 import time
@@ -21,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
-
-from pydantic import ValidationError
 
 from inventory.model import Family, Model, OutagePolicy
 from inventory.wording import counted
@@ -412,14 +411,14 @@ def read_record(folder: Path, digest: str) -> OutageRecord:
     if not re.fullmatch(r"[0-9a-f]{64}", digest):  # it becomes a file name
         raise RecordLostError(f"{digest!r} is not a digest")
     try:
-        content = json.loads(gzip.decompress((folder / name).read_bytes()))
-        found = digest_of(content)
+        text = gzip.decompress((folder / name).read_bytes())
+        found = hashlib.sha256(text).hexdigest()  # it is written as canonical JSON
         if found != digest:
             raise RecordLostError(f"{name} was changed - expected digest {digest[:12]}, found {found[:12]}")
-        return OutageRecord.model_validate({**content["felt"], "digest": digest})
+        return OutageRecord.model_validate({**json.loads(text)["felt"], "digest": digest})
     except FileNotFoundError:
         raise RecordLostError(f"{name} is missing") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, ValidationError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
         raise RecordLostError(f"{name} cannot be read ({type(error).__name__})") from error
 
 

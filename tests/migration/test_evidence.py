@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from migration.evidence import (
     collect_evidence,
     config_digest,
     inventory_digest,
+    load_content,
     make_evidence,
     read_evidence,
     write_evidence,
@@ -110,16 +112,19 @@ def flip(content: dict[str, object]) -> None:
     results[0]["outcome"] = "failed"
 
 
+DEEP = b"[" * 200_000
+
 SPOILINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "is missing"),
-    "empty": (lambda p: p.write_bytes(b""), "cannot be read"),
+    "empty": (lambda p: p.write_bytes(b""), "was changed"),
     "cut": (lambda p: p.write_bytes(p.read_bytes()[:-40]), "cannot be read"),
     "a bit": (lambda p: p.write_bytes(p.read_bytes()[:200] + b"\0" + p.read_bytes()[201:]), ""),
     "no gzip": (lambda p: p.write_text("{}"), "cannot be read"),
-    "another thing": (lambda p: p.write_bytes(gzip.compress(b"[]")), "of another format"),
+    "another thing": (lambda p: p.write_bytes(gzip.compress(b"[]")), "was changed"),
+    "nested deep": (lambda p: p.write_bytes(gzip.compress(DEEP)), "was changed"),
     "a result turned": (rewrite(flip), "was changed - expected digest"),
     "time moved": (rewrite(lambda c: c.update(taken_from=0)), "was changed"),
-    "a later format": (rewrite(lambda c: c.update(format=2)), "of another format"),
+    "a later format": (rewrite(lambda c: c.update(format=2)), "was changed"),
     "not a number": (rewrite(lambda c: c.update(taken_from=float("nan"))), "was changed"),
 }
 
@@ -134,6 +139,23 @@ def test_a_spoiled_file_is_no_evidence(tmp_path: Path, name: str) -> None:
     assert found.problem
     assert found.results == ()
     assert (found.taken_to, found.units) == (RUN.taken_to, RUN.units)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (DEEP, "cannot be read (RecursionError)"),
+        (b"no JSON", "cannot be read (JSONDecodeError)"),
+        (b"[]", "is of another format"),
+        (b'{"format":2}', "is of another format"),
+    ],
+)
+def test_a_file_that_is_what_its_name_says_may_still_be_none(tmp_path: Path, text: bytes, why: str) -> None:
+    """What cannot be read, or is of another format, is named as that even when its digest is the expected one."""
+    digest = hashlib.sha256(text).hexdigest()
+    path = tmp_path / f"{digest}.json.gz"
+    path.write_bytes(gzip.compress(text))
+    assert load_content(path, digest) == ({}, f"evidence/{path.name} {why}")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,16 @@ def test_records_are_read_as_they_were_written_or_not_at_all(scene: Scene) -> No
         read_record(scene.folder, felt[0].record.digest)
     with pytest.raises(RecordLostError, match="not a digest"):
         read_record(scene.folder, "../ledger")
+
+
+def test_a_record_nested_without_end_is_lost_by_name(tmp_path: Path) -> None:
+    """A file of brackets alone is lost, by name, under its own digest as under another."""
+    text = b"[" * 200_000
+    (tmp_path / "evidence").mkdir()
+    for digest, why in ((hashlib.sha256(text).hexdigest(), "cannot be read"), ("0" * 64, "was changed")):
+        (tmp_path / "evidence" / f"{digest}.watch.json.gz").write_bytes(gzip.compress(text))
+        with pytest.raises(RecordLostError, match=f"{digest}.watch.json.gz {why}"):
+            read_record(tmp_path, digest)
 
 
 def test_one_way_is_watched_once_and_no_more_often_than_may_be(scene: Scene) -> None:
