@@ -29,6 +29,7 @@ CHECKPOINT = "extranet ledger checkpoint/1"
 FIELDS = {"seq", "at", "actor", "target", "kind", "key", "unit", "body", "prev", "hash"}
 DER_HEAD = bytes.fromhex("302a300506032b6570032100")  # an Ed25519 public key follows (RFC 8410)
 LISTED = 100
+MOST_DIGITS = 18  # of an event's number: what a database counts to
 
 
 class InputError(Exception):
@@ -61,8 +62,8 @@ def read_lines(path: str) -> Iterator[tuple[int, str, Any]]:
             for number, line in enumerate(stream, 1):
                 try:
                     value = decode(line)
-                except ValueError as error:
-                    value = f"no JSON: {error}"
+                except (ValueError, RecursionError) as error:
+                    value = f"altered: no JSON: {error}"
                 yield number, line, value
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
@@ -82,7 +83,8 @@ class Chain:
         """Note one thing that is wrong."""
         self.broken += 1
         if self.broken <= LISTED:
-            self.breaks.append(what)
+            # Names come out of the file: nothing in them may end the line or steer the terminal.
+            self.breaks.append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in what))
 
     def take(self, number: int, line: str, value: Any) -> None:
         """Take one line after the first."""
@@ -101,6 +103,12 @@ class Chain:
 
     def take_event(self, number: int, line: str, event: Fields) -> None:
         """Check one event against its hash, and against the one before."""
+        strange = find_strange(event)
+        if strange:
+            self.note(f"line {number}: altered: {strange}")
+            self.seq, self.hash = self.seq + 1, event["hash"] if is_hash(event["hash"]) else "0" * 64
+            self.digests += bytes.fromhex(self.hash)
+            return
         seq = event["seq"]
         if hash_event(event) != event["hash"]:
             self.note(f"event {seq}: altered: its content does not match its hash")
@@ -111,14 +119,37 @@ class Chain:
         elif event["prev"] != self.hash:
             self.note(f"event {seq}: forged: it continues from another hash than event {seq - 1} has")
         token = event.get("token")
-        if isinstance(token, int):
+        if token is not None:
             if token < self.token:
                 self.note(f"event {seq}: forged: under lease {token} after lease {self.token}")
             self.token = max(token, self.token)
         if event["kind"] == "checkpoint":
             self.checkpoints.append((f"event {seq}", event["body"].get("checkpoint")))
-        self.seq, self.hash = (seq if isinstance(seq, int) else self.seq + 1), event["hash"]
-        self.digests += bytes.fromhex(self.hash) if is_hash(self.hash) else bytes(32)
+        self.seq, self.hash = seq, event["hash"]
+        self.digests += bytes.fromhex(self.hash)
+
+
+def find_strange(event: Fields) -> str:
+    """Say which field of an event is not of its type, or that it has no canonical JSON; empty when it is well-formed."""
+    for name, value in event.items():
+        if not fits(name, value):
+            return f"{name} is not of its type"
+    try:
+        canonical(event)
+    except (ValueError, RecursionError) as error:
+        return f"it has no canonical JSON ({type(error).__name__})"
+    return ""
+
+
+def fits(name: str, value: Any) -> bool:
+    """Tell whether a field of an event is of its type."""
+    if name in {"hash", "prev"}:
+        return is_hash(value)
+    if name in {"seq", "token"}:
+        return type(value) is int and value > 0
+    if name == "body":
+        return isinstance(value, dict)
+    return isinstance(value, str) or (name == "unit" and value is None)
 
 
 def is_hash(text: Any) -> bool:
@@ -129,7 +160,7 @@ def is_hash(text: Any) -> bool:
 def read_known(text: str) -> Known:
     """Return a head or checkpoint kept elsewhere: where it is from, its number and hash, and itself."""
     seq, _, digest = text.partition(":")
-    if seq.isdigit() and is_hash(digest):
+    if seq.isascii() and seq.isdigit() and len(seq) <= MOST_DIGITS and is_hash(digest):
         return ("--known", int(seq), digest, None)
     for number, _, value in read_lines(text):
         if number == 1 and is_checkpoint(value):
@@ -178,16 +209,17 @@ def fingerprint(key: bytes) -> str:
 
 def is_signed(openssl: str, checkpoint: Fields, key: bytes) -> bool:
     """Ask openssl whether a checkpoint's signature is the key's."""
-    message = canonical({k: v for k, v in checkpoint.items() if k != "signature"})
+    try:
+        message = canonical({k: v for k, v in checkpoint.items() if k != "signature"})
+        signature = base64.b64decode(checkpoint["signature"], validate=True)
+    except ValueError:
+        return False
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         pem = base64.b64encode(DER_HEAD + key).decode()
         (place / "key").write_text(f"-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----\n", "ascii")
         (place / "message").write_bytes(message)
-        try:
-            (place / "signature").write_bytes(base64.b64decode(checkpoint["signature"], validate=True))
-        except ValueError:
-            return False
+        (place / "signature").write_bytes(signature)
         command = [openssl, "pkeyutl", "-verify", "-pubin", "-inkey", str(place / "key"), "-rawin"]
         command += ["-in", str(place / "message"), "-sigfile", str(place / "signature")]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -21,7 +21,7 @@ from sqlalchemy import inspect
 
 from inventory.errors import CheckFailedError
 from inventory.keys import read_public_key
-from migration.events import Head
+from migration.events import Head, digest_of
 from migration.ledger import Ledger, LedgerBrokenError, LedgerFormatError, LedgerUnavailableError
 from migration.ledger.chain import COLUMNS
 from migration.ledger.checkpoints import Checkpoint, read_checkpoint, sign_head, verify_checkpoints
@@ -265,6 +265,86 @@ def test_any_edit_of_an_export_is_found(exported: Path, edit: Edit) -> None:
     path.write_text("\n".join(changed) + "\n")
     done = verify_elsewhere(path, "--public-key", str(exported.with_name("key.pub")))
     assert done.returncode == (0 if changed == lines else 1), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def forge(exported: Path, **changes: object) -> str:
+    """Return the export with its last event changed and hashed anew, and the end made to fit."""
+    lines = exported.read_text().splitlines()
+    at = max(n for n, line in enumerate(lines) if '"prev":' in line)
+    event = json.loads(lines[at]) | changes
+    bare = {k: v for k, v in event.items() if k != "hash"}
+    try:
+        event["hash"] = digest_of(bare)
+    except ValueError:  # what has no canonical JSON has no hash
+        event["hash"] = "0" * 64
+    lines[at] = json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii="ud800" in str(changes))
+    lines[-1] = json.dumps({"head": {"seq": event["seq"], "hash": event["hash"]}})
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": {"n": float("nan")}},
+        {"body": {"text": "\ud800"}},
+        {"body": []},
+        {"kind": "checkpoint", "body": [{}]},
+        {"kind": ["checkpoint"]},
+        {"key": 5},
+        {"unit": {}},
+        {"at": None},
+        {"prev": None},
+        {"token": "9"},
+        {"token": True},
+        {"seq": 8.0},
+        {"\ud800": 1},
+        {"\nwhole: 8 events": 1},
+    ],
+)
+def test_an_event_of_other_types_is_altered(exported: Path, tmp_path: Path, changes: dict[str, object]) -> None:
+    """A field of another type, or what has no canonical JSON, is named with its line, whatever hash it comes with."""
+    path = tmp_path / "changed.jsonl"
+    path.write_text(forge(exported))
+    assert verify_elsewhere(path).returncode == 0
+    path.write_text(forge(exported, **changes))
+    done = verify_elsewhere(path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "line 9: altered" in done.stdout or "line 9: expected the fields of an event" in done.stdout
+    assert all(line.startswith("broken: ") for line in done.stdout.splitlines())
+
+
+def test_a_line_that_cannot_be_decoded_is_altered(exported: Path, tmp_path: Path) -> None:
+    """A line nested without end, or with a number without end, is altered; a first line like that is no export."""
+    path = tmp_path / "changed.jsonl"
+    lines = exported.read_text().splitlines()
+    for strange in ("[" * 100_000, '{"a":' * 100_000, f'{{"head":{"9" * 5_000}}}'):
+        path.write_text("\n".join([*lines[:3], strange, *lines[3:]]) + "\n")
+        done = verify_elsewhere(path)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "line 4: altered" in done.stdout
+        path.write_text(strange)
+        assert verify_elsewhere(path).returncode == 2
+
+
+def test_a_checkpoint_that_cannot_be_signed_is_not(exported: Path, tmp_path: Path) -> None:
+    """A checkpoint with half a character in it has no canonical JSON, so its signature is nobody's."""
+    lines = exported.read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith('{"checkpoint":'))
+    checkpoint = json.loads(lines[at])["checkpoint"] | {"target": "\ud800"}
+    lines[at] = json.dumps({"checkpoint": checkpoint})
+    (tmp_path / "changed.jsonl").write_text("\n".join(lines) + "\n")
+    done = verify_elsewhere(tmp_path / "changed.jsonl", "--public-key", str(exported.with_name("key.pub")))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "the signature is not that of" in done.stdout
+
+
+@pytest.mark.parametrize("seq", ["²", "٣", "9" * 5_000, "-1", ""])
+def test_a_number_in_other_digits_is_bad_usage(exported: Path, tmp_path: Path, seq: str) -> None:
+    """A known head's number is written in the digits 0 to 9, and no longer than numbers of events are."""
+    done = verify_elsewhere(exported, "--known", f"{seq}:{'0' * 64}")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
 
 
