@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +93,7 @@ def _read_known(text: str) -> Head | Checkpoint:
     from migration.ledger.checkpoints import read_checkpoint
 
     seq, _, digest = text.partition(":")
-    if seq.isdigit() and len(digest) == 64:
+    if re.fullmatch(r"[0-9]{1,18}:[0-9A-Fa-f]{64}", text):
         return Head(seq=int(seq), hash=digest.lower())
     return read_checkpoint(Path(text))
 

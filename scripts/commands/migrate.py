@@ -421,8 +421,15 @@ def except_(
 
 def last_moment(until: datetime) -> datetime:
     """Return the moment an exception ends, here: a day alone means to its end."""
+    from inventory.errors import ExtranetError
+
     whole_day = (until.hour, until.minute, until.second) == (0, 0, 0)
-    return (until + timedelta(days=1) if whole_day else until).astimezone(UTC)
+    try:
+        return (until + timedelta(days=1) if whole_day else until).astimezone(UTC)
+    except (OverflowError, ValueError):  # at the ends of the calendar
+        raise ExtranetError(
+            f"--until: an exception needs its end - expected a day such as 2027-09-30, found {until:%Y-%m-%d}"
+        ) from None
 
 
 @boundary

@@ -490,4 +490,7 @@ def test_the_commands_do_what_they_say(tmp_path: Path) -> None:
     broken = extranet(folder, "verify", "--known", f"4:{found['head']}")
     assert broken.returncode == 1
     assert "event 4" in broken.stdout
-    assert extranet(folder, "verify", "--known", "nonsense").returncode == 2
+    for nonsense in ("nonsense", f"²:{'0' * 64}", f"{'9' * 30}:{'0' * 64}", f"4:{'x' * 64}"):
+        refused = extranet(folder, "verify", "--known", nonsense)
+        assert (refused.returncode, refused.stdout) == (2, ""), refused.stderr
+        assert refused.stderr.count("\n") == 1

@@ -46,6 +46,7 @@ def gate_except(county: Path, *arguments: str) -> tuple[int, str]:
         ((*TITLES[:5], "财政局　局长", "--until", SOON), "two different titles"),
         ((*TITLES[2:], "--until", SOON), "no reason is given"),
         ((*TITLES, "--until", "2099-01-01"), "would stand too long"),
+        ((*TITLES, "--until", "9999-12-31"), "--until: an exception needs its end"),
         ((*TITLES, "--until", "2020-01-01"), "over before it begins"),
         ((*TITLES, "--until", SOON), "name --station, --service, --check or --kind"),
         ((*TITLES, "--until", SOON, "--kind", "failed"), "is what was named"),
