@@ -22,6 +22,7 @@ from migration.evidence import (
     topology_digest,
     write_evidence,
 )
+from migration.ledger.leases import uptime_s
 from migration.proof import Situation
 from migration.soak_samples import collect_samples
 from migration.units import fold, last_changes, own_acts, soaking_since
@@ -90,7 +91,7 @@ def measure_now(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bound") as pool:
         began = campaign.clock.now().timestamp()
         reading = pool.submit(read_bound, campaign, devices_under_checks(campaign.county, checks))
-        started = time.monotonic()
+        started = uptime_s()
         results = measure(
             everything,
             campaign.county,

@@ -7,9 +7,9 @@ forgets first.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 
+from migration.ledger.leases import uptime_s
 from nornir_tasks.stations.model import Check, Result
 
 YOUNG_S = 60.0
@@ -23,7 +23,7 @@ class Recent:
         self._results: dict[str, tuple[float, Result]] = {}
 
     def note(self, results: Iterable[Result], began: float) -> None:
-        """Remember results; `began` is `time.monotonic()` at the begin of their measurement."""
+        """Remember results; `began` is `uptime_s()` at the begin of their measurement: sleep counts as age."""
         self._results |= {r.check.id: (began, r) for r in results}
 
     def forget(self) -> None:
@@ -32,7 +32,7 @@ class Recent:
 
     def find(self, checks: Sequence[Check]) -> dict[str, Result]:
         """Return the results that still stand, by check id; one of another check of that id does not."""
-        oldest = time.monotonic() - YOUNG_S
+        oldest = uptime_s() - YOUNG_S
         held = {c.id: self._results[c.id] for c in checks if c.id in self._results}
         wanted = {c.id: c for c in checks}
         return {name: r for name, (began, r) in held.items() if began >= oldest and r.check == wanted[name]}

@@ -30,6 +30,7 @@ from migration.events import Event, Kind
 from migration.evidence import Bound, EvidenceWriteError
 from migration.gates import Verdict, judge_proof
 from migration.ledger import LeaseLostError, LedgerError
+from migration.ledger.leases import uptime_s
 from migration.measuring import (
     OnProgress,
     answering,
@@ -317,7 +318,7 @@ class _Run:
         return {name: answering(r) for name, r in self.before.items() if answering(r)}
 
     def _measure(self, checks: list[Check], until_s: float | None = None, names: Sequence[str] = ()) -> list[Result]:
-        began = time.monotonic()
+        began = uptime_s()
         results = self._ask_stations(checks, until_s, names)
         self.campaign.recent.note(results, began)
         return results
