@@ -8,7 +8,7 @@ about others changes nothing. What is not whole is refused, with everything that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -17,13 +17,15 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from inventory.errors import GateRefusedError
-from inventory.model import Family, Model
+from inventory.model import Family, Model, Timers
 from migration.archive import Archive, collect_archives
 from migration.dossier import Dossier
 from migration.events import Event, Kind
 from migration.evidence import Evidence, collect_evidence
+from migration.proof import Reason, same_failure
 from migration.release import Release
 from migration.units import Step, UnitRecord, UnitState, fold_units
+from migration.waivers import WaiverState, fold_waivers
 from nornir_tasks.stations.model import Outcome, Result
 
 FORMAT = "extranet certificate of retirement/1"
@@ -34,6 +36,8 @@ _PROVING = {
     Step.REMOVE: UnitState.REMOVED,
 }
 """Steps that end only with measurements, which the certificate must show, and where each ends."""
+_WIDEST = Timers(exception_s=90 * 86400)
+"""The longest that any policy may let an exception stand. The county's own limit is not in the ledger; its gate held to it."""
 _FIGURES: dict[str, tuple[str, ...]] = {
     "soak": (),
     "outage": ("budget_s", "targets", "felt", "unknown", "worst_s", "back_s", "resolution_s", "digest"),
@@ -222,10 +226,10 @@ class _Maker:
         exceptions = tuple(self._find_exceptions())
         if self.missing or dossier is None:
             return None
-        wanted = {step: str(done[end].body.get("evidence", "")) for step, end in _PROVING.items()}
-        proofs = [p for step, sha in wanted.items() if (p := self._prove(step, sha, dossier, exceptions)) is not None]
-        trial = self._find_trial(wanted)
-        if trial and (found := self._prove(Step.PROVE, trial, dossier, exceptions)) is not None:
+        wanted = {step: done[end] for step, end in _PROVING.items()}
+        proofs = [p for step, outcome in wanted.items() if (p := self._prove(step, outcome, dossier)) is not None]
+        trial = self._find_trial({_evidence_of(outcome) for outcome in wanted.values()})
+        if trial is not None and (found := self._prove(Step.PROVE, trial, dossier)) is not None:
             proofs = sorted([*proofs, found], key=lambda p: p.seq)
         removed = done[UnitState.REMOVED].moment
         until = (removed + timedelta(days=dossier.quarantine_days)).date()
@@ -281,14 +285,9 @@ class _Maker:
         self.drawn += out.values()
         return out
 
-    def _prove(
-        self,
-        step: Step,
-        digest: str,
-        dossier: Dossier,
-        exceptions: Sequence[ExceptionOnRecord],
-    ) -> Proof | None:
+    def _prove(self, step: Step, outcome: Event, dossier: Dossier) -> Proof | None:
         """Return the measurements under which a step was kept."""
+        digest = _evidence_of(outcome)
         event = next((e for e in self.events if e.kind is Kind.EVIDENCE and e.body.get("digest") == digest), None)
         if event is None:
             self.missing.append(f"the {step} names no evidence that is in the ledger")
@@ -301,23 +300,38 @@ class _Maker:
         results = [
             r for r in evidence.results if r.check.station in dossier.stations and r.check.plane == dossier.plane
         ]
-        bad = [r for r in results if r.outcome is not Outcome.PASSED]
+        excused = self._find_excused(step, outcome)
+        bad = [r for r in results if r.outcome is not Outcome.PASSED and not _is_excused(r, excused)]
         if not any(r.check.expect == "reach" for r in results):
             self.missing.append(f"the evidence of the {step} holds no measurement of its stations")
-        if bad and not exceptions:
-            self.missing.append(f"in the evidence of the {step} {len(bad)} of {len(results)} checks did not pass")
+        if bad:
+            self.missing.append(
+                f"in the evidence of the {step} {len(bad)} of {len(results)} checks did not pass, "
+                "and no exception that stood then names them"
+            )
         if step is Step.CUTOVER and self.unit not in evidence.withheld:
             self.missing.append("its cutover was not measured with the old path withheld")
         return _proof(step, evidence, event.seq, results, dossier, withheld=self.unit in evidence.withheld)
 
-    def _find_trial(self, known: Mapping[Step, str]) -> str:
-        """Return the evidence of the last trial of its own, after which the old path was given back; empty without one."""
+    def _find_excused(self, step: Step, outcome: Event) -> tuple[Reason, ...]:
+        """Return what valid exceptions to a step's gate excused when it was let begin."""
+        begun = next((e for e in self.events if e.kind is Kind.INTENT and e.key == outcome.key), outcome)
+        gate = step.value
+        if step is Step.PROVE:
+            moved = fold_units([e for e in self.events if e.seq < begun.seq], [self.unit])[self.unit]
+            gate = "trial" if moved.state.reached(UnitState.CUT_OVER) else "cutover"
+        waivers = fold_waivers((e for e in self.events if e.seq < begun.seq), _WIDEST)
+        standing = (w for w in waivers if w.state(begun.moment) is WaiverState.STANDING)
+        return tuple(r for w in standing if w.covers(self.unit, gate) for r in w.reasons)
+
+    def _find_trial(self, known: Collection[str]) -> Event | None:
+        """Return the last trial of its own, after which the old path was given back; None where its evidence is known."""
         tried = [e for e in self.events if e.kind is Kind.OUTCOME and e.body.get("step") == Step.PROVE]
-        kept = [str(e.body.get("evidence", "")) for e in tried if e.body.get("result") == "done"]
-        return kept[-1] if kept and kept[-1] not in known.values() else ""
+        kept = [e for e in tried if e.body.get("result") == "done"]
+        return kept[-1] if kept and _evidence_of(kept[-1]) not in {"", *known} else None
 
     def _find_exceptions(self) -> Iterator[ExceptionOnRecord]:
-        mine = [e for e in self.events if e.kind.value == "exception"]
+        mine = [e for e in self.events if e.kind is Kind.EXCEPTION]
         ended = {str(e.body["withdraws"]): str(e.body.get("by", "")) for e in mine if "withdraws" in e.body}
         self.drawn += mine
         for event in mine:
@@ -397,6 +411,17 @@ def _is_about(event: Event, unit: str) -> bool:
     if isinstance(units, list) and units:
         return unit in units
     return event.kind is Kind.EVIDENCE
+
+
+def _evidence_of(outcome: Event) -> str:
+    """Return the digest of the evidence that an outcome names; empty when it names none."""
+    return str(outcome.body.get("evidence", ""))
+
+
+def _is_excused(result: Result, excused: Iterable[Reason]) -> bool:
+    """Tell whether a result failed at the station, and in just the way, that an excused reason names."""
+    check = result.check
+    return same_failure(result, (r for r in excused if (r.station, r.service) == (check.station, check.service)))
 
 
 def _stage(state: UnitState, event: Event) -> StageDone:

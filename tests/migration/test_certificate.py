@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from migration.certificate_file import (
     write_certificate,
 )
 from migration.certificate_words import words
+from migration.clock import to_iso
 from migration.dossier import make_dossier
 from migration.events import Event, Kind
 from migration.evidence import Evidence, write_evidence
@@ -49,6 +50,8 @@ STEPS = (
     (Step.REMOVE, UnitState.REMOVED),
 )
 COUNTY = build_county()
+SPOILED = next(c for c in build_checks(COUNTY) if (c.station, c.plane) == ("st-tb", "finance"))
+"""The check that does not pass in a spoiled step."""
 
 
 @dataclass
@@ -80,14 +83,27 @@ def archive(told: Told, unit: str, state: UnitState) -> None:
     told.story.tell(Kind.NOTE, f"archive/{unit}/{state}", body, unit)
 
 
-def tell(folder: Path, *, released: bool = False, spoil: Step | None = None, until: Step | None = None) -> Told:
-    """Tell a unit's life to its removal; in the step `spoil` one check did not pass."""
+def nothing(_: Told) -> None:
+    """Tell nothing more."""
+
+
+def tell(
+    folder: Path,
+    *,
+    released: bool = False,
+    spoil: Step | None = None,
+    until: Step | None = None,
+    before: Callable[[Told], Any] = nothing,
+) -> Told:
+    """Tell a unit's life to its removal; in the step `spoil` one check did not pass, and `before` it more was told."""
     folder.mkdir(parents=True, exist_ok=True)
     told, start = Told(folder, Story()), UnitState.SURVEYED
     for step, end in STEPS:
         if step in {Step.CUTOVER, Step.DRAIN, Step.REMOVE}:
             archive(told, UNIT, start)
         key = f"20270901T080000-{step}-abc/{UNIT}"
+        if step is spoil:
+            before(told)
         if step is not Step.SOAK:
             intent = intent_body(step, start=start, end=end, devices=["fin-tb"], change=key.partition("/")[0])
             told.story.tell(Kind.INTENT, key, intent, UNIT)
@@ -96,10 +112,8 @@ def tell(folder: Path, *, released: bool = False, spoil: Step | None = None, unt
             at = told.story.at
             results = [pass_check(c, at) for c in build_checks(COUNTY)]
             if step is spoil:
-                place = next(
-                    i for i, r in enumerate(results) if r.check.station == "st-tb" and r.check.plane == "finance"
-                )
-                results[place] = fail_check(results[place].check, at)
+                place = next(i for i, r in enumerate(results) if r.check == SPOILED)
+                results[place] = fail_check(SPOILED, at)
             bound = bound_now(COUNTY, **{"fin-tb": f"{step} of fin-tb"})
             run = measure(COUNTY, at, results=results, bound=bound, withheld=[UNIT], units=[UNIT])
             digest = keep(told, run.model_copy()).digest
@@ -268,22 +282,90 @@ def test_an_unfinished_change_refuses(tmp_path: Path) -> None:
     assert "a change is unfinished" in missing(told)
 
 
-def test_a_failure_without_an_exception_refuses(tmp_path: Path) -> None:
-    """Where a check of its stations did not pass, only an exception on record lets it be certified - and stands in front."""
-    told = tell(tmp_path, spoil=Step.SHUT)
-    assert "in the evidence of the shut 1 of" in missing(told)
+def except_(told: Told, *, reason: dict[str, str] | None = None, name: str = "E-1", **more: str) -> Event:
+    """Record an exception for the check that is about to fail, or another one."""
+    named = {
+        "station": SPOILED.station,
+        "service": SPOILED.service,
+        "check": SPOILED.id,
+        "kind": "failed",
+        "aspect": "tcp",
+        "why": "tcp: refused",
+    }
     body: dict[str, object] = {
-        "id": "E-1",
+        "id": name,
         "gate": "shut",
-        "reasons": [{"station": "st-tb", "service": "portal", "why": "refused"}],
+        "reasons": [named | (reason or {})],
         "why": "the window is closed for works",
         "by": "head of network",
         "approved_by": "head of office",
-        "until": "2027-09-02T00:00:00+00:00",
+        "until": "2027-09-02T00:00:00.000000Z",
+        **more,
     }
-    event = told.story.tell(Kind.NOTE, "exception/E-1", body, UNIT)
-    excused = [*told.events[:-1], event.model_copy(update={"kind": _Exception("exception")})]
-    page = dump_html(make_certificate(told.folder, excused, [UNIT]), "en").decode()
+    return told.story.tell(Kind.EXCEPTION, f"exception/{name}", body, UNIT)
+
+
+def withdraw(told: Told) -> None:
+    """Take the exception back."""
+    body: dict[str, object] = {"withdraws": "E-1", "by": "head of network", "why": "the works are done"}
+    told.story.tell(Kind.EXCEPTION, "exception/E-1/withdrawn", body, UNIT)
+
+
+def withdrawn(told: Told) -> None:
+    """Record an exception and take it back."""
+    except_(told)
+    withdraw(told)
+
+
+def expired(told: Told) -> None:
+    """Record an exception and let it run out."""
+    except_(told, until=to_iso(told.story.at + timedelta(seconds=60)))
+    told.story.wait_s(3600)
+
+
+USELESS: dict[str, Callable[[Told], Any]] = {
+    "none": nothing,
+    "withdrawn": withdrawn,
+    "one title twice": lambda t: except_(t, approved_by="head of network"),
+    "unreadable": lambda t: except_(t, until="some day"),
+    "longer than any policy allows": lambda t: except_(t, until="2028-09-02T00:00:00.000000Z"),
+    "over before it began": lambda t: except_(t, until="2027-09-01T08:00:00.000000Z"),
+    "over": expired,
+    "another gate": lambda t: except_(t, gate="drain"),
+    "another station": lambda t: except_(t, reason={"station": "st-ta"}),
+    "another station's check": lambda t: except_(t, reason={"check": SPOILED.id.replace("st-tb", "st-ta")}),
+    "another aspect": lambda t: except_(t, reason={"aspect": "dns"}),
+    "another kind": lambda t: except_(t, reason={"kind": "unknown"}),
+    "what nothing excuses": lambda t: except_(t, reason={"kind": "in-use"}),
+}
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_a_failure_that_no_exception_names_refuses(tmp_path: Path, name: str) -> None:
+    """Where a check of its stations did not pass, an exception that counts for nothing or names another excuses nothing."""
+    told = tell(tmp_path, spoil=Step.SHUT, before=USELESS[name])
+    assert "in the evidence of the shut 1 of" in missing(told)
+
+
+def test_an_exception_recorded_afterwards_refuses(tmp_path: Path) -> None:
+    """An exception excuses nothing that was decided before it was recorded."""
+    told = tell(tmp_path, spoil=Step.SHUT)
+    except_(told, until="2027-09-03T00:00:00.000000Z")
+    assert "in the evidence of the shut 1 of" in missing(told)
+
+
+def test_an_exception_excuses_its_own_step_alone(tmp_path: Path) -> None:
+    """The same failure in another step is not excused with it."""
+    told = tell(tmp_path, spoil=Step.DRAIN, before=except_)
+    assert "in the evidence of the drain 1 of" in missing(told)
+
+
+@pytest.mark.parametrize("after", [nothing, withdraw])
+def test_what_an_exception_named_is_certified_under_it(tmp_path: Path, after: Callable[[Told], Any]) -> None:
+    """A failure that a standing exception named then is certified, and the exception stands in front, withdrawn later or not."""
+    told = tell(tmp_path, spoil=Step.SHUT, before=except_)
+    after(told)
+    page = dump_html(make_certificate(told.folder, told.events, [UNIT]), "en").decode()
     head = page.partition("1. The line")[0]
     for word in (
         "Attention: exceptions",
@@ -291,17 +373,16 @@ def test_a_failure_without_an_exception_refuses(tmp_path: Path) -> None:
         "head of network",
         "head of office",
         "closed for works",
-        "st-tb → portal",
+        f"st-tb → {SPOILED.service}",
     ):
         assert word in head
     assert "and passed" not in head
 
 
-class _Exception(str):
-    """The kind of an exception's event, whether or not this version of the ledger knows it."""
-
-    __slots__ = ()
-    value = "exception"
+def test_a_cutover_under_an_exception_is_certified(tmp_path: Path) -> None:
+    """An exception to the cutover covers what was measured with the old path withheld."""
+    told = tell(tmp_path, spoil=Step.CUTOVER, before=lambda t: except_(t, gate="cutover"))
+    assert make_certificate(told.folder, told.events, [UNIT]).units[0].exceptions
 
 
 def test_two_units_in_one_document(tmp_path: Path) -> None:
