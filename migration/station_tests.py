@@ -125,6 +125,17 @@ class StationTests:
         found: pytest.Collector = CountyCollector.from_parent(parent, path=path, tests=self)
         return found
 
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Write the exceptions that stand into the JUnit report, where one is written."""
+        from _pytest.junitxml import xml_key
+
+        from migration.standing import find_standing
+        from nornir_tasks.stations.junit import EXCEPTIONS, join_exceptions
+
+        report = session.config.stash.get(xml_key, None)  # as the fixture record_testsuite_property has it
+        if report is not None and (lines := tuple(find_standing(self.campaign).lines())):
+            report.add_global_property(EXCEPTIONS, join_exceptions(lines))
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what was measured; with xdist the reports of all workers pass here."""
         if report.when == "call" and any(name == _PROPERTY for name, _ in report.user_properties):

@@ -173,7 +173,7 @@ def report(
         today=today,
         plan_exists=plan_exists,
         interrupted=tuple(map(_open_intent, open_intents(events))),
-        exceptions=tuple(_exception(w, at) for w in waivers),
+        exceptions=tuple(describe_exception(w, at) for w in waivers),
         units=units,
         towns=_towns(county, units),
         states=_count(units),
@@ -255,7 +255,8 @@ def _open_intent(event: Event) -> OpenIntent:
     )
 
 
-def _exception(waiver: Waiver, now: datetime) -> ExceptionStatus:
+def describe_exception(waiver: Waiver, now: datetime) -> ExceptionStatus:
+    """Return an exception as it is worth at a moment."""
     return ExceptionStatus(
         id=waiver.id,
         unit=waiver.unit,

@@ -17,6 +17,9 @@ from nornir_tasks.stations.model import Outcome, Result
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-�\U00010000-\U0010ffff]")
 
+EXCEPTIONS = "exceptions"
+"""The property of a suite that holds the exceptions that stand."""
+
 
 class JunitWriteError(ExtranetError):
     """The report could not be written; an older one is untouched."""
@@ -29,18 +32,26 @@ class JunitWriteError(ExtranetError):
 
 
 def write_junit(
-    results: Iterable[Result], path: Path, *, evidence: str = "", digests: Mapping[str, str] = MappingProxyType({})
+    results: Iterable[Result],
+    path: Path,
+    *,
+    evidence: str = "",
+    digests: Mapping[str, str] = MappingProxyType({}),
+    exceptions: Sequence[str] = (),
 ) -> None:
     """Write a report, whole or not at all: a failed check is a failure, an unknown one an error, never left out.
 
     An empty run is written as one error, because a report without cases is green in every CI. `evidence` is the digest
     of the evidence that holds the results, `digests` that of each result by its check's id; each case's properties name
-    both.
+    both. `exceptions` are those that stand, a line each: every suite has them as a property.
 
     Raises:
         JunitWriteError: full disk, no rights or no such folder.
     """
-    text = ET.tostring(_report(list(results), evidence, digests), encoding="utf-8", xml_declaration=True)
+    root = _report(list(results), evidence, digests)
+    if exceptions:
+        _add_property(root, EXCEPTIONS, join_exceptions(exceptions))
+    text = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     ready: str | None = None
     try:
         descriptor, ready = tempfile.mkstemp(prefix=".new-", dir=path.parent)
@@ -54,6 +65,19 @@ def write_junit(
         if ready is not None:
             Path(ready).unlink(missing_ok=True)
         raise JunitWriteError(path, error.strerror or str(error)) from error
+
+
+def join_exceptions(lines: Iterable[str]) -> str:
+    """Return exceptions as the value of one property, which holds no line breaks."""
+    return _clean(" | ".join(lines))
+
+
+def _add_property(root: ET.Element, name: str, value: str) -> None:
+    """Give every suite a property, which stands before its cases."""
+    for suite in root.iter("testsuite"):
+        properties = ET.Element("properties")
+        ET.SubElement(properties, "property", name=name, value=value)
+        suite.insert(0, properties)
 
 
 def _report(

@@ -21,6 +21,8 @@ from inventory.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from migration.standing import Standing
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -95,6 +97,14 @@ def complain(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def show_standing(standing: Standing) -> None:
+    """End a report with the exceptions that stand now, a line each."""
+    from rich.markup import escape
+
+    for line in standing.lines():
+        console().print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json, show_standing
 
 if TYPE_CHECKING:
     from migration.events import Head
@@ -50,6 +50,7 @@ def verify_ledger(
     from inventory.keys import read_public_key
     from migration.campaign import open_ledger
     from migration.ledger.checkpoints import Checkpoint, verify_checkpoints
+    from migration.standing import find_standing_in
 
     keys = [read_public_key(path) for path in public_key or []]
     kept = [_read_known(text) for text in known or []]
@@ -67,6 +68,7 @@ def verify_ledger(
         if not breaks and not head.seq:
             raise CheckFailedError(f"{ledger.where}: no event yet - there is nothing to verify")
     checkpoints = len({w.checkpoint.signature for w in witnesses})
+    standing = find_standing_in(county)
     if as_json:
         body = {
             "whole": not breaks,
@@ -75,6 +77,7 @@ def verify_ledger(
             "checkpoints": checkpoints,
             "signatures_checked": bool(keys),
             "breaks": [b.model_dump(mode="json") for b in breaks],
+            **standing.as_json(),
         }
         print_json(body)
     else:
@@ -84,6 +87,7 @@ def verify_ledger(
             signed = f", {counted(checkpoints, 'checkpoint')}" if checkpoints else ""
             signed += "" if keys or not checkpoints else " whose signatures were not checked (--public-key)"
             console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.hash[:16]}{signed}")
+        show_standing(standing)
     raise typer.Exit(1 if breaks else 0)
 
 

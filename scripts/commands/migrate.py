@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json, show_standing
 from scripts.commands.outage import show_record
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def cutover(
         ]
     else:
         reports = stage.cutover(campaign, wanted, apply=yes, say=progress.say, on_progress=progress.tick)
-    finish(reports, [u.id for u in wanted], campaign.target, applied=yes, as_json=as_json)
+    finish(campaign, reports, [u.id for u in wanted], applied=yes, as_json=as_json)
 
 
 @boundary
@@ -90,7 +90,7 @@ def prove(
     wanted = campaign.find_units(units)
     progress = Progress(quiet=as_json)
     reports = stage.prove(campaign, wanted, apply=yes, say=progress.say, on_progress=progress.tick)
-    finish(reports, [u.id for u in wanted], campaign.target, applied=yes, as_json=as_json)
+    finish(campaign, reports, [u.id for u in wanted], applied=yes, as_json=as_json)
 
 
 @boundary
@@ -147,7 +147,7 @@ def retire(
             say=progress.say,
             on_progress=progress.tick,
         )
-    finish(reports, [u.id for u in wanted], campaign.target, applied=yes, as_json=as_json)
+    finish(campaign, reports, [u.id for u in wanted], applied=yes, as_json=as_json)
 
 
 def release_lines(
@@ -157,14 +157,16 @@ def release_lines(
     from rich.markup import escape
 
     from migration import release as stage
+    from migration.standing import find_standing
 
     known = stage.read_reference(reference) if reference else ""
     reports = stage.release(campaign, units, reference=known, rent_free_from=rent_free_from, apply=apply)
     allowed = all(r.verdict.allowed for r in reports)
+    standing = find_standing(campaign)
     saved = sum(r.release.saved_yuan for r in reports if r.verdict.allowed)
     if as_json:
         body = {"target": campaign.target_or_none(), "done": apply and allowed, "saved_yuan_a_month": saved}
-        print_json({**body, "units": [r.as_json() for r in reports]})
+        print_json({**body, "units": [r.as_json() for r in reports], **standing.as_json()})
     else:
         for report in reports:
             if not report.verdict.allowed:
@@ -178,14 +180,19 @@ def release_lines(
             console().print(f"¥{saved:,} a month saved{todo}")
         else:
             console().print("nothing was recorded")
+        show_standing(standing)
     raise typer.Exit(EXIT_GOOD if allowed else EXIT_REFUSED)
 
 
-def finish(reports: list[UnitReport], wanted: list[str], target: str, *, applied: bool, as_json: bool) -> None:
+def finish(campaign: Campaign, reports: list[UnitReport], wanted: list[str], *, applied: bool, as_json: bool) -> None:
     """Print what happened to each unit and leave with the exit code of the worst."""
+    from migration.standing import find_standing
+
+    target, standing = campaign.target, find_standing(campaign)
     left = [unit for unit in wanted if unit not in {r.unit for r in reports}]
     if as_json:
-        print_json({"target": target, "done": applied, "units": [r.as_json() for r in reports], "not_tried": left})
+        body = {"target": target, "done": applied, "units": [r.as_json() for r in reports], "not_tried": left}
+        print_json(body | standing.as_json())
     else:
         for report in reports:
             show_unit(report, applied=applied)
@@ -197,6 +204,7 @@ def finish(reports: list[UnitReport], wanted: list[str], target: str, *, applied
         if not applied:
             todo = " - add --yes to do it" if all(r.verdict.allowed for r in reports) else ""
             console().print(f"{target}: nothing was changed{todo}")
+        show_standing(standing)
     raise typer.Exit(max((_code(r) for r in reports), default=EXIT_FAILED))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json, show_standing
 
 if TYPE_CHECKING:
     from migration.outage import Felt, OutageRecord, StationOutage, TargetOutage
@@ -37,6 +37,7 @@ def outage(
     from migration.campaign import open_campaign
     from migration.ledger import has_ledger
     from migration.outage import collect_felt, sum_by_station
+    from migration.standing import find_standing
     from migration.units import Step
 
     campaign = open_campaign(county)
@@ -50,12 +51,14 @@ def outage(
             "'extranet cutover' watches by itself"
         )
     stations = sum_by_station(felt)
+    standing = find_standing(campaign)
     if as_json:
         print_json(
             {
                 "target": campaign.target_or_none(),
                 "changes": [f.model_dump(mode="json", exclude={"record"}) | _summary(f) for f in felt],
                 "stations": [s.model_dump(mode="json") for s in stations],
+                **standing.as_json(),
             }
         )
     elif markdown:
@@ -63,6 +66,8 @@ def outage(
     else:
         show_changes(felt)
         show_stations(stations)
+    if not as_json:
+        show_standing(standing)
     raise typer.Exit(1 if any(f.lost for f in felt) else 0)
 
 

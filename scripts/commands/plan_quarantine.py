@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json, show_standing
 
 if TYPE_CHECKING:
     from addressing.model import AddressPlan
@@ -68,6 +68,7 @@ def quarantine(
     from addressing.planfile import plan_path, read_plan
     from migration.campaign import open_campaign, open_ledger
     from migration.quarantine import find_conflicts, list_removed
+    from migration.standing import find_standing
 
     open_ledger(county).close()  # says so when there is none
     campaign = open_campaign(county)
@@ -76,9 +77,10 @@ def quarantine(
     held = tuple(q for q in removed if q.until > now)
     path = plan_path(county)
     conflicts = find_conflicts(campaign.whole, read_plan(path) if path.exists() else None, held)
+    standing = find_standing(campaign)
     if as_json:
         rows = [{**q.model_dump(mode="json"), "free": q.until <= now} for q in (removed if every else held)]
-        print_json({"quarantine": rows, "conflicts": conflicts_as_json(conflicts)})
+        print_json({"quarantine": rows, "conflicts": conflicts_as_json(conflicts), **standing.as_json()})
     else:
         out = console()
         for q in removed if every else held:
@@ -87,4 +89,5 @@ def quarantine(
         for conflict in conflicts:
             out.print(f"[red]refused[/]: {escape(str(conflict))}")
         out.print(f"{counted(len(held), 'prefix')} in quarantine")
+        show_standing(standing)
     raise typer.Exit(3 if conflicts else 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inventory.wording import counted, say_span
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json, show_standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,9 +86,13 @@ def _standings(campaign: Campaign, units: Sequence[Unit]) -> list[tuple[str, Soa
 
 
 def _show(campaign: Campaign, found: Sequence[tuple[str, SoakStanding]], sample: SoakSample, *, as_json: bool) -> None:
+    from migration.standing import find_standing
+
+    standing = find_standing(campaign)
     if as_json:
         rows = [{"state": state, "over": s.over, **s.model_dump(mode="json")} for state, s in found]
-        print_json({"target": campaign.target, "sample": sample.digest, "seq": sample.seq, "units": rows})
+        body = {"target": campaign.target, "sample": sample.digest, "seq": sample.seq, "units": rows}
+        print_json(body | standing.as_json())
         return
     from rich.markup import escape
 
@@ -110,6 +114,7 @@ def _show(campaign: Campaign, found: Sequence[tuple[str, SoakStanding]], sample:
     out.print(
         f"{campaign.target}: {counted(len(found), 'old line')}, {over} soaked, {against} not clean; sample {sample.digest[:16]}"
     )
+    show_standing(standing)
 
 
 def _pause(seconds: float, progress: Progress) -> None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, complain, console, print_json
+from scripts.commands._shell import (
+    HERE,
+    AsJson,
+    CountyDir,
+    Progress,
+    boundary,
+    complain,
+    console,
+    print_json,
+    show_standing,
+)
 
 if TYPE_CHECKING:
     from migration.verify import VerifyReport
@@ -40,6 +50,7 @@ def verify(
     """
     from inventory.files import check_writable
     from migration.campaign import open_campaign
+    from migration.standing import find_standing
     from migration.verify import verify as run_verify
 
     if junit is not None:
@@ -55,17 +66,21 @@ def verify(
         ask_routers=ask_routers,
         throughput=throughput,
     )
+    standing = find_standing(campaign)
     if as_json:
-        print_json(report.as_json())
+        print_json(report.as_json() | standing.as_json())
     else:
         show_report(report, show_all=show_all)
+        show_standing(standing)
     if junit is not None:
         from migration.evidence import result_digest
         from nornir_tasks.stations.junit import JunitWriteError, write_junit
 
         digests = {r.check.id: result_digest(r) for r in report.results}
         try:
-            write_junit(report.results, junit, evidence=report.digest, digests=digests)
+            write_junit(
+                report.results, junit, evidence=report.digest, digests=digests, exceptions=tuple(standing.lines())
+            )
         except JunitWriteError as error:  # the report above is whole, so JSON stays one document
             complain(str(error))
             raise typer.Exit(error.exit_code) from None

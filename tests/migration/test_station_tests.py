@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -17,9 +18,11 @@ from addressing.planfile import plan_path, write_plan
 from inventory.access import read_access
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import build_topology
+from migration.clock import SystemClock, to_iso
 from migration.events import Kind, digest_of
 from migration.ledger import Ledger
 from migration.matrix import Matrix, build_matrix
+from migration.proof import Reason, ReasonKind
 from nornir_tasks.stations.collect import measure, measure_until
 from nornir_tasks.stations.model import Outcome, Result
 from tests.lab_fixture import SmallLab, copy_county
@@ -68,6 +71,29 @@ def test_without_the_option_it_costs_nothing() -> None:
     """Everybody's pytest loads the plugin: it imports none of what it needs."""
     found = subprocess.run([sys.executable, "-c", WITHOUT_OPTION], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_the_report_names_the_exceptions_that_stand(unreachable: Path, tmp_path: Path) -> None:
+    """Where a JUnit report is written its suite has what stands as a property, as `verify --junit` has it."""
+    report = tmp_path / "report.xml"
+    body = {
+        "id": "ex-stands",
+        "gate": "drain",
+        "reasons": [Reason(station="", service="", why="soaking", kind=ReasonKind.SOAK).model_dump(mode="json")],
+        "why": "the hall is being rebuilt",
+        "by": "head of finance",
+        "approved_by": "head of office",
+        "until": to_iso(datetime.now(UTC) + timedelta(days=3)),
+    }
+    with Ledger.open(unreachable / "ledger.sqlite", SystemClock(), "field") as ledger:
+        ledger.append(Kind.EXCEPTION, "exception/1", body, unit="finance-man@chengguan")
+    run_pytest(
+        "--extranet-county", str(unreachable), "--extranet-stations", "z-tax", "--junitxml", str(report), cwd=tmp_path
+    )
+    told = ET.parse(report).getroot().findall("./testsuite/properties/property[@name='exceptions']")
+    assert [str(p.get("value")).partition(",")[0] for p in told] == [
+        "exception ex-stands to drain of finance-man@chengguan: by head of finance"
+    ]
 
 
 def test_unreachable_stations_are_red(unreachable: Path, tmp_path: Path) -> None:

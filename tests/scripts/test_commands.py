@@ -323,9 +323,10 @@ def test_ledger_without_triggers_is_broken(county: Path) -> None:
     database.close()
     code, out, err = call("ledger", "verify", "--county", str(county))
     assert (code, err) == (1, "")
-    first, second = out.splitlines()
+    first, second, third = out.splitlines()
     assert first.startswith("broken at the file (unguarded): the triggers that forbid changes are missing: ")
     assert second.startswith("broken at event 2 (altered): ")
+    assert third.startswith("exceptions are not known: ")
     assert call("status", "--county", str(county))[0] == 1
 
 
