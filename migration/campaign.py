@@ -168,16 +168,17 @@ class Campaign:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """What everything is decided under now, by digest."""
+        """What everything is decided under now, by digest; what a stage without devices does without is left out."""
         from migration.evidence import inventory_digest, policy_digest, topology_digest
 
-        return {
+        out = {
             "inventory": inventory_digest(self.county),
-            "plan": self.plan.digest,
             "policy": policy_digest(self.county.policy),
             "topology": topology_digest(self.topology),
-            "matrix": self.matrix.digest,
         }
+        with suppress(AccessMissingError, PlanFileError):
+            out |= {"plan": self.plan.digest, "matrix": self.matrix.digest}
+        return out
 
     @cached_property
     def recent(self) -> Recent:
