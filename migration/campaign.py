@@ -176,8 +176,10 @@ class Campaign:
             "policy": policy_digest(self.county.policy),
             "topology": topology_digest(self.topology),
         }
-        with suppress(AccessMissingError, PlanFileError):
-            out |= {"plan": self.plan.digest, "matrix": self.matrix.digest}
+        with suppress(PlanFileError):
+            out["plan"] = self.plan.digest
+        with suppress(PlanFileError, AccessMissingError):
+            out["matrix"] = self.matrix.digest
         return out
 
     @cached_property

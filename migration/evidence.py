@@ -219,7 +219,7 @@ def collect_evidence(
     """
     found = [event for event in events if event.kind is Kind.EVIDENCE]
     # Whatever the ledger holds after a recent run is recent, too, even when a clock was set back meanwhile.
-    recent = list(accumulate((_ended(event.body) >= since for event in found), max))
+    recent = list(accumulate((ended_at(event.body) >= since for event in found), max))
     past = [i for i, is_recent in enumerate(recent) if not is_recent]
     wanted = set(past[-older:]) if older else set()
     read = (
@@ -256,7 +256,8 @@ def _void(evidence: Evidence, problem: str) -> Evidence:
     return evidence.model_copy(update={"results": (), "problem": problem})
 
 
-def _ended(body: Mapping[str, Any]) -> float:
+def ended_at(body: Mapping[str, Any]) -> float:
+    """Return when the run that an event's body is about ended (Unix time); one that cannot be read is newer than any."""
     ended = body.get("taken_to")
     return float(ended) if isinstance(ended, int | float) else float("inf")
 

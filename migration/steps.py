@@ -27,7 +27,7 @@ from inventory.model import Model
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent, undisturbed
 from migration.events import Event, Kind
-from migration.evidence import Bound, EvidenceWriteError
+from migration.evidence import Bound, EvidenceWriteError, ended_at
 from migration.gates import Verdict, judge_proof
 from migration.ledger import LeaseLostError, LedgerError
 from migration.ledger.leases import uptime_s
@@ -207,7 +207,7 @@ def new_change_id(campaign: Campaign, step: str) -> str:
 def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
     """Write a gate's word down, with the digests of all that it was given under."""
     since = campaign.clock.now().timestamp() - campaign.county.policy.timers.evidence_ttl_s
-    runs = [e.body for e in campaign.events() if e.kind is Kind.EVIDENCE]
+    runs = [e.body for e in campaign.events() if e.kind is Kind.EVIDENCE and ended_at(e.body) >= since]
     campaign.ledger.append(
         Kind.VERDICT,
         f"{new_change_id(campaign, 'gate')}/{verdict.unit or verdict.gate}",
@@ -219,7 +219,7 @@ def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
             "excused": [str(r) for r in verdict.excused],
             "under": {
                 **campaign.digests,
-                "evidence": [str(b.get("digest", "")) for b in runs if float(b.get("taken_to", 0.0)) >= since],
+                "evidence": [str(body.get("digest", "")) for body in runs],
             },
         },
         unit=verdict.unit,
@@ -529,11 +529,13 @@ class _Run:
         self._end_trials(proven, baseline)
         self._go_back([a for a in live if a not in done and a not in proven])
 
+    def _holds_what_it_was_given(self, device: str) -> bool:
+        """Tell whether a changed device answers, and still runs what it ran right after it was told."""
+        return device in self.holding and self.holding[device] == self.given.get(device, self.holding[device])
+
     def _was_withheld(self, attempt: Attempt, broken: Mapping[str, str]) -> bool:
         """Tell whether a run shows what it is like without an attempt's old paths: closed to the end, and nobody missed them."""
-        closed = all(
-            self.holding.get(d) == self.given.get(d, self.holding.get(d)) for d in self.ended[attempt.name].changed
-        )
+        closed = all(self._holds_what_it_was_given(d) for d in self.ended[attempt.name].changed)
         return closed and self._left_s() > 0 and not any(c.id in broken for c in (*attempt.watch, *attempt.must_work))
 
     def _compare(
@@ -637,7 +639,7 @@ class _Run:
         for device in self.ended[attempt.name].changed:
             if device not in self.holding:
                 yield f"{device}: does not answer, so what it holds is not known"
-            elif self.holding[device] != self.given.get(device, self.holding[device]):
+            elif not self._holds_what_it_was_given(device):
                 yield f"{device}: runs other than what it was given - somebody changed it, or it was started anew"
         # Going back only opens what was closed: where nothing works any more there is nothing left to prove.
         if not attempt.must and not attempt.must_work and attempt.step is not Step.BACK:
