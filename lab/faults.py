@@ -30,7 +30,7 @@ from inventory.errors import UnknownNameError
 from inventory.model import County, Model, Protocol
 from lab import kernel
 from lab.errors import LabBootError, LabError
-from lab.layout import MANAGEMENT
+from lab.layout import MANAGEMENT, leg_resolver_file
 from lab.nodes import NETNS_DIR, START, exec_in, namespace_path, processes_of
 from lab.state import Cable, CableEnd, LabState, NodeState, replace_file, runtime_dir
 from lab.stowaways import Stowaway, put_stowaway, take_stowaway
@@ -566,6 +566,22 @@ def answer_old(state: LabState, server: str, dns_name: str, address: str) -> Alt
         f"{server} says that {dns_name} is at {address}",
         _rewritten(server, "unbound.conf", pattern, _RELOAD_UNBOUND),
         _restored(server, "unbound.conf", _RELOAD_UNBOUND),
+    )
+
+
+def ask_elsewhere(state: LabState, station: str, plane: str, address: str) -> Alteration:
+    """Let a station's leg be configured to ask another name server: one that nobody brought up to date."""
+    state.node(station)
+    path = leg_resolver_file(plane)
+    text = f"nameserver {address}\noptions timeout:1 attempts:1\n"
+    make = f"test ! -e {path} || cp -p {path} {path}.good; mkdir -p {path.rpartition('/')[0]} && cat >{path}"
+    undo = f"mv {path}.good {path} 2>/dev/null || rm -f {path}"
+    return _alter(
+        state,
+        f"resolver {station} {plane}",
+        f"{station} asks {address} for names from leg {plane}",
+        [Order(node=station, argv=("/bin/sh", "-c", make), text=text)],
+        [Order(node=station, argv=("/bin/sh", "-c", undo))],
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
 from addressing.model import AddressPlan
-from inventory.model import County, PlaneKind, Protocol, Server, Station
+from inventory.model import County, PlaneKind, Protocol, Server, Service, Station
 from inventory.topology import End, Lan, Topology
 from lab import before, services
 from lab.kernel import SEARCH_PATH
@@ -154,7 +154,6 @@ def make_layout(
     switch = Node(SWITCH, "switch")
     switch.sysctls = _spread(_SWITCH)
     layout.nodes[SWITCH] = switch
-    resolvers = _resolver_lines(county, plan)
     speakers = before.bgp_speakers(county)
     for device in county.devices:
         layout.nodes[device.id] = _router(county, topology, plan, device.id, backend, bgp=device.id in speakers)
@@ -162,7 +161,7 @@ def make_layout(
         layout.nodes[server.id] = _server(county, plan, server, authority)
     for station in county.stations:
         node = _station(county, plan, station)
-        node.files["/etc/resolv.conf"] = File(resolvers)
+        node.files |= _resolver_files(county, plan, station)
         node.files["/etc/extranet/ca.pem"] = File(authority.certificate)
         layout.nodes[station.id] = node
     for index, node in enumerate(n for n in layout.nodes.values() if n.kind != "switch"):
@@ -181,13 +180,31 @@ def _spread(table: dict[str, str]) -> dict[str, str]:
     return {path.format(scope=scope): value for path, value in table.items() for scope in ("all", "default")}
 
 
-def _resolver_lines(county: County, plan: AddressPlan) -> str:
+def _resolver_files(county: County, plan: AddressPlan, station: Station) -> dict[str, File]:
+    """A station's own resolver configuration: the host's file, and one for each leg of a department.
+
+    A department's leg has no way to the name server's IPv4, so it would wait for nothing there.
+    """
+    dedicated = [p for p in station.planes if county.plane_by_id[p].kind is PlaneKind.DEDICATED]
+    out = {"/etc/resolv.conf": File(_resolver_lines(county, plan, county.services, ipv4=True))}
+    for plane in dedicated:
+        own = [s for s in county.services if plane in s.from_planes]
+        out[leg_resolver_file(plane)] = File(_resolver_lines(county, plan, own, ipv4=False))
+    return out
+
+
+def leg_resolver_file(plane: str) -> str:
+    """Return the path of a leg's own resolver configuration (ip-netns(8))."""
+    return f"/etc/netns/{plane}/resolv.conf"
+
+
+def _resolver_lines(county: County, plan: AddressPlan, offered: Iterable[Service], *, ipv4: bool) -> str:
     lines = [f"search {county.policy.dns_domain}"]
-    for s in county.services:
+    for s in offered:
         server = county.server_by_id.get(s.server)
         if s.protocol is Protocol.DNS and server is not None:
             lines.append(f"nameserver {plan.host6(server.site, server.plane, server.host).ip}")
-            address4 = services.server_ipv4(county, plan, server)
+            address4 = services.server_ipv4(county, plan, server) if ipv4 else None
             lines += [f"nameserver {address4.ip}"] if address4 else []
     return "\n".join([*lines, "options timeout:1 attempts:1"]) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from typing import Literal, Self
 
@@ -186,12 +187,14 @@ class _Expansion:
         self.county, self.plan = county, plan
         self.addresses: dict[tuple[str, Family], str] = {}
         self.resolvers = [s for s in county.services if s.protocol is Protocol.DNS]
+        self.own: dict[str, tuple[str, ...]] = {}
         self.known = {(n.plane, county.service_by_id[n.service].server) for n in county.needs}
 
     def check(self, cell: Need | Forbidden, expect: Literal["reach", "blocked"], unit: str | None) -> Check:
         """Return the check of one cell."""
         service, plane, family = self.county.service_by_id[cell.service], cell.plane, cell.family
         mark = "!" if expect == "blocked" else ""
+        resolver = self.resolver(plane, service, family) if expect == "reach" else None
         return Check(
             id=f"{cell.station}/{plane}/{mark}{service.id}/{family.value}",
             station=cell.station,
@@ -203,7 +206,8 @@ class _Expansion:
             interface=plane,
             dns_name=service.dns_name,
             address=self.address(service, family),
-            resolver=self.resolver(plane, service, family) if expect == "reach" else None,
+            resolver=resolver,
+            resolvers=self.own_resolvers(plane) if resolver and service.protocol is not Protocol.DNS else (),
             port=service.port,
             marker="" if service.protocol is Protocol.DNS else service.id,
             unit=unit,
@@ -250,3 +254,14 @@ class _Expansion:
                 if wanted in found.families:
                     return self.address(found, wanted)
         return None
+
+    def own_resolvers(self, plane: str) -> tuple[str, ...]:
+        """Return whom a station's own configuration may name for a leg: any name server of its plane, in any family."""
+        if plane not in self.own:
+            found: set[str] = set()
+            for service in (s for s in self.resolvers if plane in s.from_planes):
+                for family in service.families:
+                    with suppress(PlanGapError):  # without an address there is nothing to name
+                        found.add(self.address(service, family))
+            self.own[plane] = tuple(sorted(found, key=lambda a: (":" not in a, a)))
+        return self.own[plane]

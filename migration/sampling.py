@@ -117,7 +117,7 @@ def ask_names(campaign: Campaign, units: Iterable[Unit]) -> list[NameSeen]:
         for leg in legs:
             service = campaign.county.service_by_id[leg.service]
             if leg.station == vantage and service.plane == plane and service.protocol is not Protocol.DNS:
-                checks[leg.id] = leg.model_copy(update={"trace": False})
+                checks[leg.id] = leg.model_copy(update={"trace": False, "resolvers": ()})
     if not checks:
         return []
     results = measure(list(checks.values()), campaign.county, campaign.access, hops=campaign.matrix.hops)

@@ -57,6 +57,8 @@ LONGER_BURST = 4
 LADDER_RUNGS = 12
 FLOOR_PACKET_BYTES, FLOOR_SHARE = 1200, 0.95
 """Of what is sent at a line's floor, so much must arrive."""
+MOST_ASKED, MOST_NAMED = 3, 16
+"""Of the resolvers that a host's file names libc asks no more than three (resolv.conf(5)); all are told."""
 LEAST_MTU: dict[int, int] = {socket.AF_INET: 68, socket.AF_INET6: 1280}
 HEADER_BYTES: dict[int, int] = {socket.AF_INET: 28, socket.AF_INET6: 48}
 """Of an echo request or UDP datagram: IP and ICMP (or UDP) headers."""
@@ -348,26 +350,57 @@ def _read_exactly(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-def probe_dns(leg: str, resolver: str, name: str, family: str, timeout: float) -> tuple[str, str, list[str], float]:
-    """Ask once for all checks that need this name; return (outcome so far, words, addresses, milliseconds)."""
+def read_resolvers(leg: str) -> dict[str, Any]:
+    """Return whom this host asks for names from a leg, in order, and the file that says so.
+
+    A leg's own file (`/etc/netns/LEG/resolv.conf`, ip-netns(8)) counts before the host's. Where that only names
+    systemd-resolved's stub, the servers behind it are read from the file that it keeps for this (systemd-resolved(8)).
+    """
+    out: dict[str, Any] = {"file": "/etc/resolv.conf", "names": []}
+    for path in (f"/etc/netns/{leg}/resolv.conf", "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 - as above
+                words = [line.split() for line in lines]
+        except OSError:
+            continue
+        out = {"file": path, "names": [w[1][:60] for w in words if w[:1] == ["nameserver"] and w[1:]][:MOST_NAMED]}
+        if not out["names"] or not set(out["names"]) <= {"127.0.0.53", "127.0.0.54"}:
+            break
+    return out
+
+
+def probe_dns(leg: str, resolvers: list[str], name: str, family: str, timeout: float) -> dict[str, Any]:
+    """Ask once for all checks that need this name: each resolver in turn, until one answers (resolv.conf(5)).
+
+    Silence, SERVFAIL, NOTIMP and REFUSED send a host to its next resolver; the last one's word stands.
+    """
     started = time.monotonic()
     kind, qtype = ("AAAA", 28) if family == "ipv6" else ("A", 1)
-    outcome, words, addresses = PASSED, "", []
-    try:
-        answer = ask_dns(leg, resolver, name, qtype, timeout)
-    except OSError as error:
-        outcome, words = explain(error, leg, family_by_address(resolver), timeout)
-        words = f"{words} from {resolver}"
-    except ValueError as error:
-        outcome, words = FAILED, f"{error} from {resolver}"
-    else:
-        addresses = answer.addresses
-        if answer.rcode:
+    out: dict[str, Any] = {"outcome": FAILED, "words": "nobody to ask", "addresses": [], "answered": "", "silent": {}}
+    for resolver in resolvers[:MOST_ASKED]:
+        out["answered"] = ""
+        try:
+            answer = ask_dns(leg, resolver, name, qtype, timeout)
+        except OSError as error:
+            out["outcome"], words = explain(error, leg, family_by_address(resolver), timeout)
+        except ValueError as error:
+            out["outcome"], words = FAILED, str(error)
+        else:
+            out |= {"addresses": answer.addresses, "answered": resolver, "outcome": PASSED, "words": ""}
+            if not answer.rcode and answer.addresses:
+                break
             codes = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
-            outcome, words = FAILED, f"{codes.get(answer.rcode, f'rcode {answer.rcode}')} from {resolver}"
-        elif not addresses:
-            outcome, words = FAILED, f"no {kind} record at {resolver}"
-    return outcome, words, addresses, round((time.monotonic() - started) * 1000, 1)
+            words = codes.get(answer.rcode, f"rcode {answer.rcode}")
+            if not answer.rcode:
+                out |= {"outcome": FAILED, "words": f"no {kind} record at {resolver}"}
+                break
+            out["outcome"] = FAILED
+        out["words"] = f"{words} from {resolver}"
+        if out["answered"] and answer.rcode not in (2, 4, 5):
+            break
+        out["silent"][resolver] = words
+    out["ms"] = round((time.monotonic() - started) * 1000, 1)
+    return out
 
 
 # --- services --------------------------------------------------------------------------------------------------------
@@ -1483,6 +1516,7 @@ class Run:
         self.ways: list[Any] = request.get("ways", [])
         self.refused_ways: dict[int, str] = {}
         self.session = Session()
+        self.own_resolvers: dict[str, dict[str, Any]] = {}
 
     def plan(self) -> None:
         """Lay out the work: each name asked, each service tried and each way traced once."""
@@ -1544,7 +1578,8 @@ class Run:
         else:
             if dns_key(check):
                 key = dns_key(check)
-                self.work[key] = partial(probe_dns, key[1], key[2], key[3], key[4], self.timeout)
+                asks = [key[2]] if key[2] else self.resolvers_of(leg)["names"]
+                self.work[key] = partial(probe_dns, leg, asks, key[3], key[4], self.timeout)
             if check["protocol"] != "dns":
                 self.work[service_key(check)] = partial(probe_service, check, self.timeout, self.trust)
         if check.get("trace", True):
@@ -1553,6 +1588,12 @@ class Run:
                 self.traces[key] = Trace(leg, family, address, single=blocked)
         if not blocked:
             self._plan_echo(check)
+
+    def resolvers_of(self, leg: str) -> dict[str, Any]:
+        """Return whom this host asks for names from a leg; read once."""
+        if leg not in self.own_resolvers:
+            self.own_resolvers[leg] = read_resolvers(leg)
+        return self.own_resolvers[leg]
 
     @staticmethod
     def _bad(what: str) -> None:
@@ -1699,9 +1740,9 @@ class Run:
             if found is not None and found.connected:
                 alive[check["interface"], check["family"]] = f"{check['address']} answers"
             said = self.done.get(dns_key(check)) if dns_key(check) else None
-            if said is not None and said[2]:
-                family = "ipv6" if ":" in check["resolver"] else "ipv4"
-                alive.setdefault((check["interface"], family), f"{check['resolver']} answers")
+            if said is not None and said["addresses"]:
+                family = "ipv6" if ":" in said["answered"] else "ipv4"
+                alive.setdefault((check["interface"], family), f"{said['answered']} answers")
         for trace in self.traces.values():
             if not trace.leg:
                 continue
@@ -1740,19 +1781,24 @@ class Run:
         return self._one(check, findings, raw, self._trace_data(check), ends)
 
     def _dns_finding(self, check: dict[str, Any], key: Key, raw: dict[str, Any]) -> FindingData:
+        if not key[2]:
+            raw["resolvers"] = {**self.resolvers_of(key[1])}
         said = self.done.get(key)
         if said is None:
             return finding("dns", UNKNOWN, self._why_missing(key), missing=self._name_missing(key))
-        outcome, words, addresses, ms = said
+        if not key[2]:
+            raw["resolvers"] |= {"answered": said["answered"], "silent": said["silent"]}
+        addresses, ms = said["addresses"], said["ms"]
         raw["dns"] = addresses
         kind = "AAAA" if check["family"] == "ipv6" else "A"
         asked = f"{kind} of {check['dns_name']}"
-        if outcome != PASSED:
-            return finding("dns", outcome, f"{asked} - expected {check['address']}, found {words}", ms)
+        if said["outcome"] != PASSED:
+            return finding("dns", said["outcome"], f"{asked} - expected {check['address']}, found {said['words']}", ms)
         family = family_of(check)
         if addresses != [socket.inet_ntop(family, socket.inet_pton(family, check["address"]))]:
             return finding("dns", FAILED, f"{asked} - expected {check['address']}, found {', '.join(addresses)}", ms)
-        return finding("dns", PASSED, f"{asked} is {addresses[0]}", ms)
+        late = "".join(f" ({words} from {resolver})" for resolver, words in said["silent"].items())
+        return finding("dns", PASSED, f"{asked} is {addresses[0]}, says {said['answered']}{late}", ms)
 
     def _blocked(self, check: dict[str, Any], alive: dict[tuple[str, str], str]) -> dict[str, Any]:
         key = service_key(check)
@@ -1819,11 +1865,12 @@ def finding(aspect: str, outcome: str, detail: str, ms: float | None = None, mis
 
 
 def dns_key(check: dict[str, Any]) -> Key:
-    """Name the question a check asks of its resolver; empty when it asks none."""
+    """Name the question a check asks, of one resolver or of the leg's own (named by nothing); empty when it asks none."""
     resolver = check["address"] if check["protocol"] == "dns" else check.get("resolver")
     if not resolver:
         return ()
-    return ("dns", check["interface"], resolver, check["dns_name"], check["family"])
+    own = check["protocol"] != "dns" and check.get("resolvers")
+    return ("dns", check["interface"], "" if own else resolver, check["dns_name"], check["family"])
 
 
 def service_key(check: dict[str, Any]) -> Key:

@@ -37,7 +37,8 @@ from inventory.model import County
 from inventory.wording import counted
 from nornir_tasks.stations.agent import SENTINEL
 from nornir_tasks.stations.hops import HopBook, judge_path, judge_session
-from nornir_tasks.stations.model import Check, Finding, Missing, Outcome, Result, WayAspect
+from nornir_tasks.stations.model import RESOLVER_ASPECT, Check, Finding, Missing, Outcome, Result, WayAspect
+from nornir_tasks.stations.resolvers import judge_resolvers
 from nornir_tasks.stations.throughput import Carried, measure_floors
 from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, request_of, way_back_of, ways_by_server
 
@@ -622,6 +623,8 @@ class _Reader:
     def read(self, check: Check, row: Mapping[str, Any]) -> Result:
         """Return a check's result: what the station found, what the plan says of it, and the way back."""
         findings = [Finding.model_validate(f) for f in row["findings"]]
+        if RESOLVER_ASPECT in check.asks:
+            findings.insert(0, judge_resolvers(check, (row.get("raw") or {}).get("resolvers"), self.county))
         names: tuple[str, ...] = ()
         trace = row.get("trace") or {}
         if check.expect == "reach" and check.trace:

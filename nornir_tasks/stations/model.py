@@ -13,6 +13,7 @@ from inventory.model import Family, Model
 TRACE_ASPECT = "path"
 WHOSE_WAY = frozenset({TRACE_ASPECT, "return", "vantage"})
 """Aspects that say over whose routers it went, not whether it works."""
+RESOLVER_ASPECT = "resolver"
 SERVICE_ASPECTS = frozenset({"dns", "tcp", "tls", "http", "marker"})
 """Aspects of the service itself, by whatever way."""
 
@@ -63,7 +64,8 @@ class Check(Model):
     """One probe: from `station`'s leg in `plane`, does `service` answer as it should.
 
     `expect` is `reach` (must work) or `blocked` (must not). `address` is what DNS must give for `dns_name` in this
-    family, asked of `resolver` (None: this leg has no resolver, go by the address). `marker` is the text that the right
+    family, asked of whom the station's own configuration names, which may be none but these `resolvers`; without them
+    of `resolver` (None: this leg has none, go by the address). `marker` is the text that the right
     back end answers with. With `trace` the path is measured too: whose routers may be on it, `hops.HopBook` knows.
     `way` is what else must be measured of the way; `source` the leg's own address in this family, to which the way back
     is measured, and `server` whose vantage measures it. `floor_kbps` is what `throughput` must reach.
@@ -80,6 +82,7 @@ class Check(Model):
     dns_name: str
     address: str
     resolver: str | None
+    resolvers: tuple[str, ...] = ()
     port: int
     path: str = "/"
     marker: str = ""
@@ -93,8 +96,15 @@ class Check(Model):
     @property
     def asks(self) -> tuple[str, ...]:
         """The aspects of which each must stand in a result as a passed finding."""
-        resolver, marker = bool(self.resolver), bool(self.marker)
-        return _list_aspects(self.expect, self.protocol, self.way, resolver=resolver, marker=marker, trace=self.trace)
+        return _list_aspects(
+            self.expect,
+            self.protocol,
+            self.way,
+            resolver=bool(self.resolver),
+            own=bool(self.resolvers),
+            marker=bool(self.marker),
+            trace=self.trace,
+        )
 
     def covers(self, other: Check) -> bool:
         """Tell whether this check asks all that another asks; it may ask more of the way."""
@@ -108,12 +118,13 @@ class Check(Model):
 
 @cache  # a million checks are of a handful of kinds
 def _list_aspects(
-    expect: str, protocol: str, way: tuple[str, ...], *, resolver: bool, marker: bool, trace: bool
+    expect: str, protocol: str, way: tuple[str, ...], *, resolver: bool, own: bool, marker: bool, trace: bool
 ) -> tuple[str, ...]:
     dns = protocol == "dns"
     if expect == "blocked":
         return ("dns" if dns else "tcp", *way)
-    out = ["dns"] if dns or resolver else []
+    out = [RESOLVER_ASPECT] if own and not dns else []
+    out += ["dns"] if dns or resolver else []
     out += [] if dns else ["tcp"]
     out += ["tls", "http"] if protocol == "https" else []
     out += ["marker"] if marker and not dns else []

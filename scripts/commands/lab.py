@@ -397,6 +397,22 @@ def old_name(
     _say_alteration(faults.answer_old(_state(county), server, dns_name, address), as_json=as_json)
 
 
+@fault.command("resolver")
+@boundary
+def old_resolver(
+    station: NodeName,
+    plane: Annotated[str, typer.Argument(metavar="PLANE", help="The leg, by its plane.")],
+    address: Annotated[str, typer.Argument(help="The name server that its configuration names from now on.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let a station's leg be configured to ask another name server."""
+    from lab import faults
+
+    _say_alteration(faults.ask_elsewhere(_state(county), station, plane, address), as_json=as_json)
+
+
 @fault.command()
 @boundary
 def mend(
@@ -405,7 +421,7 @@ def mend(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Undo what mtu, slow, detour, leak, backend, certificate and name did."""
+    """Undo what mtu, slow, detour, leak, backend, certificate, name and resolver did."""
     from lab import faults
 
     gone = faults.mend(_state(county), name)

@@ -70,6 +70,17 @@ def test_names_are_asked_where_the_leg_can_ask() -> None:
             public = county.plane_by_id[check.plane].kind is PlaneKind.PUBLIC
             assert check.resolver is not None
             assert (":" in check.resolver) == (check.family is Family.IPV6 or not public)
+            assert check.resolver in check.resolvers
+            assert len(check.resolvers) == 2  # the one name server, in both families
+
+
+def test_a_station_may_be_configured_to_ask_only_name_servers_of_the_inventory() -> None:
+    """Whatever check leaves names to the station's configuration says who may stand in it; without one nobody is asked."""
+    servers = {c.address for c in matrix().checks if c.protocol == Protocol.DNS.value}
+    for check in matrix().checks:
+        asks_itself = check.expect == "reach" and check.protocol != Protocol.DNS.value
+        assert bool(check.resolvers) == asks_itself
+        assert set(check.resolvers) <= servers
 
 
 def test_the_matrix_does_not_depend_on_row_order() -> None:

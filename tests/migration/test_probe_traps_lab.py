@@ -4,6 +4,7 @@ One lab of the county's first town, in which finance and party education are cut
 """
 
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from tests.migration.town import GOOD, Town, open_town
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
 CENTER = "chengguan-center"
+OLD_NAMES = "10.20.0.53"
 FINANCE6, FINANCE4 = f"{CENTER}/finance/finance/ipv6", f"{CENTER}/finance/finance/ipv4"
 pytestmark = pytest.mark.lab
 
@@ -73,6 +75,23 @@ def trap(town: ProbedTown, alteration: Alteration) -> Iterator[None]:
 def finding(result: Result, aspect: str) -> Finding:
     """Return a result's finding of an aspect."""
     return next(f for f in result.findings if f.aspect == aspect)
+
+
+@contextmanager
+def old_name_server(town: ProbedTown) -> Iterator[None]:
+    """Keep a name server in a department's own network for the block: it gives the same answers as the new one."""
+    conf, pid = "/etc/extranet/old-names.conf", "/run/old-names.pid"
+    words = town.inside("srv-dns", "cat", "/etc/extranet/unbound.conf").stdout
+    edits = {"interface: 0.0.0.0": f"interface: {OLD_NAMES}", "interface: ::0\n": "", "/run/unbound.pid": pid}
+    for old, new in edits.items():
+        assert old in words
+        words = words.replace(old, new)
+    script = f"printf %s {shlex.quote(words)} >{conf}; ip addr add {OLD_NAMES}/24 dev finance; unbound -c {conf}"
+    assert town.inside("srv-finance", "/bin/sh", "-ec", script).returncode == 0
+    try:
+        yield
+    finally:
+        town.inside("srv-finance", "/bin/sh", "-c", f"kill $(cat {pid}); ip addr del {OLD_NAMES}/24 dev finance")
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +175,31 @@ def test_an_old_address_in_the_name_server_is_seen(town: ProbedTown) -> None:
     assert result.outcome is FAILED
     assert result.why.startswith("dns: A of finance.yichuan.example - expected 10.20.0.80, found 10.20.0.8"), result.why
     assert finding(result, "marker").outcome is PASSED
+
+
+def test_a_station_that_still_asks_the_old_name_server_is_seen(town: ProbedTown) -> None:
+    """The old network's name server still answers, and rightly; but it goes with the old network."""
+    right = town.see_good(FINANCE4)
+    assert right.raw["resolvers"]["file"] == "/etc/netns/finance/resolv.conf"
+    with old_name_server(town), trap(town, faults.ask_elsewhere(town.lab, CENTER, "finance", OLD_NAMES)):
+        assert town.ping(FINANCE4)
+        result = town.see(FINANCE4)
+        other = town.see(f"{CENTER}/public/portal/ipv4")
+    assert finding(result, "dns").outcome is PASSED, finding(result, "dns").detail
+    assert finding(result, "marker").outcome is PASSED
+    assert result.outcome is FAILED
+    assert result.why.startswith(f"resolver: /etc/netns/finance/resolv.conf of {CENTER}, for leg finance"), result.why
+    assert result.why.endswith(f"found {OLD_NAMES} (an address of the old network finance-man)"), result.why
+    assert result.raw["resolvers"]["answered"] == OLD_NAMES
+    assert other.outcome is PASSED, other.why
+
+
+def test_a_station_whose_first_resolver_is_gone_is_seen(town: ProbedTown) -> None:
+    """It asks the old network's dead name server first: nothing is resolved, though the right one would answer."""
+    with trap(town, faults.ask_elsewhere(town.lab, CENTER, "finance", OLD_NAMES)):
+        result = town.see(FINANCE6)
+    assert (result.outcome, finding(result, "dns").outcome) == (FAILED, FAILED)
+    assert list(result.raw["resolvers"]["silent"]) == [OLD_NAMES]
 
 
 def test_a_wrong_back_end_behind_the_right_port_is_seen(town: ProbedTown) -> None:

@@ -45,6 +45,24 @@ def test_a_service_that_leans_on_the_old_line_is_found_by_withholding_it(town: T
     town.run("gate", "explain", UNIT, expect=GOOD)
 
 
+def test_a_station_that_still_asks_the_old_name_server_holds_its_unit(town: Town) -> None:
+    """Its configuration names a server of the old network: refused by name; put right and measured again, all is well."""
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.soak(UNIT)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+    town.fault("resolver", "chengguan-center", "finance", "10.20.0.53")
+    try:
+        town.run("verify", "--unit", UNIT, expect=FAILED)
+        refused = town.run("gate", "explain", UNIT, expect=REFUSED).stdout
+        assert "found 10.20.0.53 (an address of the old network finance-man)" in " ".join(refused.split())
+        town.run("retire", UNIT, "--yes", expect=REFUSED)
+    finally:
+        town.fault("mend", "resolver chengguan-center finance")
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.soak(UNIT)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+
+
 def test_a_stranger_on_the_old_line_is_named(town: Town) -> None:
     """A host that no table names talks over the line: refused with its address and port; gone, the line soaks anew."""
     town.soak(UNIT)

@@ -7,10 +7,11 @@ ends when its standard input closes, so that nothing survives the test run howev
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -213,9 +214,18 @@ class Rig:
             yield
 
     def measure(
-        self, *checks: Check, deadline_s: float = 20, session: str = "", sights: Sights | None = None, **changes: Any
+        self,
+        *checks: Check,
+        deadline_s: float = 20,
+        session: str = "",
+        sights: Sights | None = None,
+        files: Mapping[str, str] | None = None,
+        **changes: Any,
     ) -> list[Result]:
-        """Run the agent in the station as it is run over SSH, and read its answer; `session` is sshd's word of it."""
+        """Run the agent in the station as it is run over SSH, and read its answer; `session` is sshd's word of it.
+
+        With `files` the station has nothing else in its /etc.
+        """
         access = Access(target="lab", name="t", known_hosts="-", addresses={}, ca_file=str(self.authority.ca))
         small = county().model_copy(
             update={
@@ -227,7 +237,7 @@ class Rig:
         request, nonce = build_request(checks, access, small, deadline_s)
         began = time.time()
         done = subprocess.run(
-            [*self.inside("station"), "python3", "-I", "-S", "-"],
+            [*self.inside("station"), *_with_files(files), "python3", "-I", "-S", "-"],
             input=build_script(request),
             capture_output=True,
             text=True,
@@ -249,6 +259,15 @@ class Rig:
         )
         assert not done.stderr, done.stderr
         return {row["id"]: row for row in json.loads(done.stdout.split(" ", 2)[2])["ways"]}
+
+
+def _with_files(files: Mapping[str, str] | None) -> list[str]:
+    """Return a command prefix: `ip netns exec` has made mounts its own, so these are gone with the command."""
+    if files is None:
+        return []
+    put = [f"mkdir -p {Path(f).parent}; printf %s {shlex.quote(text)} >{f}" for f, text in files.items()]
+    mounts = "mount -t tmpfs tmpfs /etc; mkdir -p /run/systemd; mount -t tmpfs tmpfs /run/systemd"
+    return ["/bin/sh", "-ec", "; ".join([mounts, *put, 'exec "$0" "$@"'])]
 
 
 @contextmanager

@@ -165,6 +165,44 @@ def test_without_a_resolver_the_address_is_enough(services: Rig) -> None:
     assert (result.outcome, result.findings[0].aspect) == (PASSED, "tcp")
 
 
+OWN, HOSTS, STUB = "/etc/netns/finance/resolv.conf", "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"
+NOBODY = "2001:db8:2::99"
+
+
+@lab
+@pytest.mark.parametrize(
+    ("files", "answered", "why"),
+    [
+        ({HOSTS: f"search example\nnameserver {DNS6}\n"}, DNS6, ""),
+        ({OWN: f"nameserver {DNS6}\n", HOSTS: "nameserver 203.0.113.1\n"}, DNS6, ""),
+        ({OWN: f"nameserver {NOBODY}\nnameserver {DNS6}\n"}, DNS6, ""),
+        ({HOSTS: "nameserver 127.0.0.53\n", STUB: f"nameserver {DNS6}\n"}, DNS6, ""),
+        ({HOSTS: f"nameserver {DNS4}\n"}, DNS4, f"found {DNS4} (an address of the old network finance-man)"),
+        ({HOSTS: f"nameserver {DNS6}\nnameserver {DNS4}\n"}, DNS6, f"found {DNS4} (an address of the old network"),
+        ({HOSTS: f"nameserver {DNS6}\n" + "nameserver 203.0.113.1\n" * 9}, DNS6, "found 203.0.113.1"),
+        ({HOSTS: "nameserver 127.0.0.53\n"}, "", "found 127.0.0.53"),
+        ({HOSTS: "search example\n"}, "", "found no nameserver in it"),
+        ({}, "", "found no nameserver in it"),
+    ],
+)
+def test_a_leg_asks_whom_its_station_is_configured_to_ask(
+    services: Rig, files: dict[str, str], answered: str, why: str
+) -> None:
+    """The leg's own file before the host's, one resolver after the other; one that the inventory does not name fails."""
+    check = make_check(protocol="tcp", port=1521, resolver=DNS6, resolvers=(DNS6, NOBODY))
+    (result,) = services.measure(check, files=files)
+    told = result.raw["resolvers"]
+    assert told["answered"] == answered, result
+    assert finding(result, "dns").outcome is (PASSED if answered else FAILED)
+    assert result.outcome is (FAILED if why else PASSED), result.why
+    assert why in result.why
+    assert result.why.startswith("resolver: ") == bool(why)
+    assert told["file"] == (OWN if OWN in files else STUB if STUB in files else HOSTS)
+    assert list(told["silent"]) == (
+        [NOBODY] if NOBODY in files.get(OWN, "") else ["127.0.0.53"] if "127" in why else []
+    )
+
+
 @lab
 def test_filtered_tcp_fails_though_the_path_is_fine(services: Rig) -> None:
     """Packets of one kind dropped on the way: every router and the server answer, the service does not."""

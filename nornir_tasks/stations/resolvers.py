@@ -1,0 +1,50 @@
+"""Whom a station asks for names: its own configuration says it, and the inventory says whom it may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from inventory.model import County
+from nornir_tasks.stations.model import RESOLVER_ASPECT, Check, Finding, Missing, Outcome
+
+
+def judge_resolvers(check: Check, told: Any, county: County) -> Finding:
+    """Judge a leg's own resolvers: each must be one that the inventory names for the check; none is no pass."""
+    expected = " or ".join(check.resolvers)
+    names = told.get("names") if isinstance(told, Mapping) else None
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        words = (
+            f"the resolvers that {check.station} itself asks from leg {check.interface} - expected told, found nothing"
+        )
+        return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.UNKNOWN, detail=words, missing=Missing.NEVER_RUN)
+    where = f"{told.get('file')} of {check.station}, for leg {check.interface}"
+    allowed = {ip_address(a) for a in check.resolvers}
+    strange = [n for n in dict.fromkeys(names) if _read(n) not in allowed]
+    if strange:
+        found = ", ".join(n + _say_whose(n, check.plane, county) for n in strange)
+        return _failed(f"{where} - expected to ask only {expected}, as the inventory names, found {found}")
+    if not names:
+        return _failed(f"{where} - expected to ask {expected}, found no nameserver in it")
+    words = f"{check.station} itself asks {', '.join(names)} from leg {check.interface}"
+    return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.PASSED, detail=words)
+
+
+def _failed(words: str) -> Finding:
+    return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.FAILED, detail=words)
+
+
+def _read(name: str) -> Any:
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
+
+
+def _say_whose(name: str, plane: str, county: County) -> str:
+    """Say whose old network an address is in; of departments with the same ranges, that of the leg's own plane."""
+    address = _read(name)
+    own = sorted(county.networks, key=lambda n: n.plane != plane)
+    whose = [n.id for n in own if any(address in p for p in n.prefixes if address and p.version == address.version)]
+    return f" (an address of the old network {whose[0]})" if whose else ""
