@@ -44,6 +44,17 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
+def parse_public_key(line: str) -> Ed25519PublicKey:
+    """Read an Ed25519 public key from a line of OpenSSH, as it may stand in a file of settings; ValueError when it is none."""
+    try:
+        key = load_ssh_public_key(line.strip().encode())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, Ed25519PublicKey):
+        return key
+    raise ValueError("expected an Ed25519 public key as a line 'ssh-ed25519 AAAA…', found something else")
+
+
 def read_public_key(path: Path) -> Ed25519PublicKey:
     """Read an Ed25519 public key, PEM or one line of OpenSSH; KeyFileError when it is none."""
     data = _read(path)
@@ -66,9 +77,14 @@ def _read(path: Path) -> bytes:
         raise KeyFileError(path, f"cannot be read ({error.strerror})", "name a key's file") from error
 
 
+def public_line(key: Ed25519PublicKey) -> str:
+    """Return a key as the line of OpenSSH that `parse_public_key` reads."""
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
 def fingerprint(key: Ed25519PublicKey) -> str:
     """Return a key's fingerprint as OpenSSH shows it."""
-    blob = base64.b64decode(key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
+    blob = base64.b64decode(public_line(key).split()[1])
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 

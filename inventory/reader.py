@@ -20,6 +20,7 @@ from inventory.columns import COLUMNS
 from inventory.errors import InputProblemsError
 from inventory.files import NOT_REGULAR, is_irregular
 from inventory.findings import Findings
+from inventory.keys import parse_public_key
 from inventory.ledgerurl import check_ledger_url
 from inventory.model import (
     Circuit,
@@ -62,6 +63,29 @@ class Header(Model):
         description="the PostgreSQL database that holds the ledger, without a password; without it, a file in this folder",
         examples=["postgresql://extranet@db.example/yichuan"],
     )
+
+    checkpoint_keys: tuple[str, ...] = Field(
+        default=(),
+        description="who signs the ledger's checkpoints: with it, a ledger without one, or other than they say, is refused",
+        examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINrDZ8oLB3BMMrJpSbLMSuVKMYSzZdEkzXqKTMxdKj1b"]],
+    )
+    checkpoint_copies: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a second folder for checkpoints, on another machine's disk: shows when this whole folder was put back",
+        examples=["/mnt/office/yichuan-checkpoints"],
+    )
+
+    @field_validator("checkpoint_keys")
+    @classmethod
+    def _take_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for line in value:
+            try:
+                parse_public_key(line)
+            except ValueError as error:
+                todo = "write the line that 'extranet ledger checkpoint' prints"
+                raise tables.CellError(str(error), todo) from None
+        return value
 
     @field_validator("ledger_url")
     @classmethod

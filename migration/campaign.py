@@ -90,14 +90,17 @@ class Campaign:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The county's ledger, made when missing."""
+        """The county's ledger, made when missing; compared with the checkpoints at hand, where county.yaml says who signs."""
         from migration.ledger import Ledger, find_ledger, refuse_gone_ledger
 
         place = find_ledger(self.folder)
         if isinstance(place, Path):
             refuse_gone_ledger(place)
-        return Ledger.open(
-            place, clock=self.clock, target=self.target, folder=self.folder, county=self.whole.division_code
+        return _assured(
+            self.folder,
+            Ledger.open(
+                place, clock=self.clock, target=self.target, folder=self.folder, county=self.whole.division_code
+            ),
         )
 
     @contextmanager
@@ -142,20 +145,23 @@ class Campaign:
         """Open the ledger without the right to write; its events are those of the target in reach (else of the field)."""
         from migration.ledger import Ledger, find_ledger
 
-        return Ledger.open(
-            find_ledger(self.folder),
-            clock=self.clock,
-            target=self.target_or_none() or "field",
-            readonly=True,
-            folder=self.folder,
-            county=self.whole.division_code,
+        return _assured(
+            self.folder,
+            Ledger.open(
+                find_ledger(self.folder),
+                clock=self.clock,
+                target=self.target_or_none() or "field",
+                readonly=True,
+                folder=self.folder,
+                county=self.whole.division_code,
+            ),
         )
 
     def ledger_for_signing(self) -> Ledger:
         """Open a ledger that is there for adding to it what changes no network; LedgerGoneError or CheckFailedError else."""
         from migration.ledger import Ledger, find_ledger
 
-        open_ledger(self.folder).close()
+        open_ledger(self.folder, compared=False).close()
         target = self.target_or_none() or "field"
         return Ledger.open(find_ledger(self.folder), clock=self.clock, target=target, folder=self.folder)
 
@@ -265,8 +271,11 @@ def open_campaign(folder: Path, clock: Clock | None = None) -> Campaign:
     )
 
 
-def open_ledger(folder: Path) -> Ledger:
-    """Open a county's ledger for reading only; works without inventory, plan or network."""
+def open_ledger(folder: Path, *, compared: bool = True) -> Ledger:
+    """Open a county's ledger for reading only; works without inventory, plan or network.
+
+    `compared`: with the checkpoints at hand, where county.yaml says who signs them; whoever lists the breaks does so itself.
+    """
     from migration.ledger import Ledger, find_ledger, refuse_gone_ledger
 
     place = find_ledger(folder)
@@ -276,4 +285,17 @@ def open_ledger(folder: Path) -> Ledger:
             raise CheckFailedError(
                 f"{place}: no ledger yet - nothing has been pushed, measured or decided in this county"
             )
-    return Ledger.open(place, readonly=True, folder=folder)
+    ledger = Ledger.open(place, readonly=True, folder=folder)
+    return _assured(folder, ledger) if compared else ledger
+
+
+def _assured(folder: Path, ledger: Ledger) -> Ledger:
+    """Hand on a ledger that is none other than the one whose checkpoints are at hand; LedgerBrokenError else."""
+    from migration.ledger.pinned import refuse_unsigned
+
+    try:
+        refuse_unsigned(ledger, folder)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger

@@ -1,7 +1,8 @@
 """Signed checkpoints: somebody puts their name to the head of the chain, so that the whole of it cannot be rewritten unseen.
 
 A checkpoint is kept three times: in the folder `checkpoints/` beside the record, as an event after the one it speaks of,
-and wherever people take a copy to. What is signed is its canonical JSON without the signature.
+and wherever people take a copy to; `copies` is a folder that one is put into as it is signed. What is signed is its
+canonical JSON without the signature.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from inventory.model import Model
 from migration.clock import Clock, to_iso
 from migration.events import Break, Event, Head, Kind, canonical_json
 from migration.ledger.errors import LedgerBrokenError
+from migration.ledger.place import CHECKPOINT_DIR
 from migration.ledger.record import Ledger, OnProgress, Survey
 
-CHECKPOINT_DIR = "checkpoints"
 FORMAT: Literal["extranet ledger checkpoint/1"] = "extranet ledger checkpoint/1"
 
 
@@ -71,16 +72,29 @@ class Witness(Model):
     source: str
 
 
-def sign_head(ledger: Ledger, key: Ed25519PrivateKey, folder: Path, clock: Clock) -> tuple[Checkpoint, Path]:
-    """Check the whole record, sign its head, and keep the checkpoint in the folder and as an event.
+def sign_head(
+    ledger: Ledger,
+    key: Ed25519PrivateKey,
+    folder: Path,
+    clock: Clock,
+    *,
+    keys: Sequence[Ed25519PublicKey] = (),
+    copies: Path | None = None,
+) -> tuple[Checkpoint, Path]:
+    """Check the whole record, sign its head, and keep the checkpoint in the folder, among the copies and as an event.
 
     Raises:
-        LedgerBrokenError: the record is not whole; nothing is signed.
-        CheckFailedError: there is no event to sign.
+        LedgerBrokenError: the record is not whole, or not what an earlier checkpoint says; nothing is signed.
+        CheckFailedError: there is no event to sign, or by `keys` somebody else signs here.
     """
-    survey = ledger.survey()
-    if survey.breaks:
-        raise LedgerBrokenError(ledger.where, survey.breaks)
+    mine = fingerprint(key.public_key())
+    if keys and mine not in map(fingerprint, keys):
+        named = ", ".join(map(fingerprint, keys))
+        raise CheckFailedError(f"checkpoint_keys in county.yaml: expected a key of {named}, found {mine}")
+    survey, witnesses = verify_checkpoints(ledger, folder, copies=copies)
+    breaks = [*survey.breaks, *(_check_signatures(witnesses, keys) if witnesses and keys else ())]
+    if breaks:
+        raise LedgerBrokenError(ledger.where, breaks)
     if not survey.last.seq:
         raise CheckFailedError(f"{ledger.where}: no event yet - there is nothing to sign")
     bare = Checkpoint(
@@ -89,12 +103,13 @@ def sign_head(ledger: Ledger, key: Ed25519PrivateKey, folder: Path, clock: Clock
         count=survey.last.seq,
         at=to_iso(clock.now()),
         target=ledger.target,
-        key=fingerprint(key.public_key()),
+        key=mine,
     )
     signed = bare.altered(signature=sign_message(bare.message, key))
     path = folder / CHECKPOINT_DIR / f"{signed.name}.json"
-    # The file first: a checkpoint that is only in the chain would be missed there by the next verification.
-    write_whole(path, canonical_json(signed.model_dump(mode="json")) + "\n")
+    # The files first: a checkpoint that is only in the chain would be missed there by the next verification.
+    for place in (path, *([copies / path.name] if copies else ())):
+        write_whole(place, canonical_json(signed.model_dump(mode="json")) + "\n")
     ledger.append(Kind.CHECKPOINT, signed.name, {"checkpoint": signed.model_dump(mode="json")})
     return signed, path
 
@@ -116,39 +131,75 @@ def verify_checkpoints(
     *,
     known: Sequence[Checkpoint] = (),
     heads: Sequence[Head] = (),
+    copies: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Survey, list[Witness]]:
-    """Check the whole record, and every checkpoint in the folder, in the chain and kept elsewhere against it.
+    """Check the whole record, and every checkpoint in the folders, in the chain and kept elsewhere against it.
 
     With `keys`, each must be signed by one of them, and there must be one; `known` ones must be here as well.
     """
-    there, damaged = _read_folder(folder)
-    witnesses = [(w.checkpoint.head, w.source) for w in there]
+    there, damaged = _read_folder(folder / CHECKPOINT_DIR, CHECKPOINT_DIR)
+    copied, unread_copies = _read_copies(copies)
+    witnesses = [(w.checkpoint.head, w.source) for w in (*there, *copied)]
     witnesses += [(c.head, "a checkpoint kept elsewhere") for c in known]
     witnesses += [(h, "the head kept elsewhere") for h in heads]
     survey = ledger.survey(known=witnesses, on_progress=on_progress)
     in_chain, unread = _read_events(survey.checkpoints)
-    # Several machines share a server's record; only the one that signed has the file.
-    kept_here = ledger.head_file is not None and ledger.head_file.required
-    missing = _compare_places(there, in_chain, known, kept_here=kept_here)
-    breaks = [*survey.breaks, *damaged, *unread, *missing]
-    everyone = [*there, *in_chain, *(Witness(checkpoint=c, source="a checkpoint kept elsewhere") for c in known)]
+    missing = [
+        *(_name_missing(in_chain, there, f"{CHECKPOINT_DIR}/") if _is_kept_here(ledger) else ()),
+        *(_name_missing(in_chain, copied, str(copies)) if copies else ()),
+        *_name_unknown(known, (*there, *in_chain)),
+    ]
+    breaks = [*survey.breaks, *damaged, *unread_copies, *unread, *missing]
+    elsewhere = [Witness(checkpoint=c, source="a checkpoint kept elsewhere") for c in known]
+    everyone = [*there, *copied, *in_chain, *elsewhere]
     # Those of the chain are compared with the chain once it is known where they point.
     breaks += ledger.compare([(w.checkpoint.head, w.source) for w in in_chain])
     if keys:
-        breaks += _check_signatures(everyone, {fingerprint(k): k for k in keys})
+        breaks += _check_signatures(everyone, keys)
     found = {(b.seq, b.kind, b.what): b for b in breaks}
     ordered = tuple(sorted(found.values(), key=lambda b: b.seq))
     return Survey(ordered, survey.last, survey.checkpoints), everyone
 
 
-def _read_folder(folder: Path) -> tuple[list[Witness], list[Break]]:
+def check_folders(
+    ledger: Ledger, folder: Path, keys: Sequence[Ed25519PublicKey], *, copies: Path | None = None
+) -> list[Break]:
+    """Compare a record with the checkpoints kept beside it and among the copies, without reading all of it.
+
+    Where several machines share a record and this one has no file, those in the chain are taken.
+    """
+    there, damaged = _read_folder(folder / CHECKPOINT_DIR, CHECKPOINT_DIR)
+    copied, unread = _read_copies(copies)
+    found = [*there, *copied]
+    if not found and not _is_kept_here(ledger):
+        found, strange = _read_events(ledger.find_checkpoints())
+        unread = [*unread, *strange]
+    breaks = [*damaged, *unread, *ledger.compare([(w.checkpoint.head, w.source) for w in found])]
+    return [*breaks, *(_check_signatures(found, keys) if keys else ())]
+
+
+def _is_kept_here(ledger: Ledger) -> bool:
+    """Tell whether each checkpoint must have its file here; of a server's record only the machine that signed has it."""
+    return ledger.head_file is not None and ledger.head_file.required
+
+
+def _read_copies(copies: Path | None) -> tuple[list[Witness], list[Break]]:
+    if copies is None:
+        return [], []
+    if not copies.is_dir():
+        what = f"no folder {copies}, where copies are to be kept (checkpoint_copies): mount it"
+        return [], [Break(seq=0, kind="checkpoint", what=what)]
+    return _read_folder(copies, str(copies))
+
+
+def _read_folder(folder: Path, name: str) -> tuple[list[Witness], list[Break]]:
     found, damaged = [], []
-    for path in sorted((folder / CHECKPOINT_DIR).glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         try:
-            found.append(Witness(checkpoint=read_checkpoint(path), source=f"{CHECKPOINT_DIR}/{path.name}"))
+            found.append(Witness(checkpoint=read_checkpoint(path), source=f"{name}/{path.name}"))
         except CheckpointFileError:
-            damaged.append(Break(seq=0, kind="checkpoint", what=f"{CHECKPOINT_DIR}/{path.name} is damaged"))
+            damaged.append(Break(seq=0, kind="checkpoint", what=f"{name}/{path.name} is damaged"))
     return found, damaged
 
 
@@ -168,28 +219,30 @@ def _read_events(events: Iterable[Event]) -> tuple[list[Witness], list[Break]]:
     return found, unread
 
 
-def _compare_places(
-    there: Sequence[Witness], in_chain: Sequence[Witness], known: Sequence[Checkpoint], *, kept_here: bool
-) -> list[Break]:
-    """Name checkpoints that are missing. One that is only in the folder is not: a crash came before its event."""
+def _name_missing(in_chain: Sequence[Witness], there: Sequence[Witness], where: str) -> list[Break]:
+    """Name those of the chain that a folder lacks. One that is only in a folder is none: a crash came before its event."""
     files = {w.checkpoint.signature for w in there}
-    events = {w.checkpoint.signature for w in in_chain}
-    lost = [
-        (w.checkpoint.seq, f"{w.source} is missing in {CHECKPOINT_DIR}/")
+    return [
+        Break(seq=w.checkpoint.seq, kind="checkpoint", what=f"{w.source} is missing in {where}")
         for w in in_chain
-        if kept_here and w.checkpoint.signature not in files
+        if w.checkpoint.signature not in files
     ]
-    lost += [
-        (c.seq, f"the checkpoint of {c.at} kept elsewhere is missing here")
+
+
+def _name_unknown(known: Sequence[Checkpoint], here: Sequence[Witness]) -> list[Break]:
+    found = {w.checkpoint.signature for w in here}
+    return [
+        Break(seq=c.seq, kind="checkpoint", what=f"the checkpoint of {c.at} kept elsewhere is missing here")
         for c in known
-        if c.signature not in files | events
+        if c.signature not in found
     ]
-    return [Break(seq=seq, kind="checkpoint", what=what) for seq, what in lost]
 
 
-def _check_signatures(everyone: Sequence[Witness], keys: Mapping[str, Ed25519PublicKey]) -> list[Break]:
+def _check_signatures(everyone: Sequence[Witness], signers: Sequence[Ed25519PublicKey]) -> list[Break]:
+    keys = {fingerprint(k): k for k in signers}
     if not everyone:
-        return [Break(seq=0, kind="checkpoint", what="there is none, so nobody has signed anything")]
+        what = "there is none, so nobody has signed anything - put the copy back that was taken elsewhere"
+        return [Break(seq=0, kind="checkpoint", what=what)]
     out = []
     for one in everyone:
         checkpoint = one.checkpoint

@@ -17,6 +17,8 @@ from migration.events import Head, canonical_json
 from migration.ledger.chain import Row, write_row
 from migration.ledger.checkpoints import Witness, verify_checkpoints
 from migration.ledger.errors import LedgerBrokenError
+from migration.ledger.pinned import read_pin
+from migration.ledger.place import CHECKPOINT_DIR
 from migration.ledger.record import Ledger, OnProgress
 
 FORMAT = "extranet ledger export/1"
@@ -29,12 +31,13 @@ def export_ledger(ledger: Ledger, out: Path, folder: Path, on_progress: OnProgre
         LedgerBrokenError: the record is not whole; nothing is written.
         CheckFailedError: there is nothing to write.
     """
-    survey, witnesses = verify_checkpoints(ledger, folder)
+    pin = read_pin(folder)
+    survey, witnesses = verify_checkpoints(ledger, folder, pin.keys, copies=pin.copies)
     if survey.breaks:
         raise LedgerBrokenError(ledger.where, survey.breaks)
     if not survey.last.seq:
         raise CheckFailedError(f"{ledger.where}: no event yet - there is nothing to export")
-    files = [w for w in witnesses if not w.source.startswith("the checkpoint in event")]
+    files = [w for w in witnesses if w.source.startswith(f"{CHECKPOINT_DIR}/")]
     try:
         with NamedTemporaryFile("w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}.", delete=False) as stream:
             ready = Path(stream.name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -17,15 +20,16 @@ from migration.ledger.record import LEDGER_FILE
 
 URL_VARIABLE = "EXTRANET_LEDGER_URL"
 _LAST_PORT = 65535
+CHECKPOINT_DIR = "checkpoints"
 
 
 class LedgerGoneError(GateRefusedError):
     """There is no ledger, though something here was measured or decided: a new one would know of nothing."""
 
-    def __init__(self, path: Path, left: Path) -> None:
+    def __init__(self, path: Path, left: str) -> None:
         super().__init__(
-            f"{path}: is gone, though {left.name} is there from before; restore it - without it nobody knows what is cut "
-            "over (to begin anew, take ledger.head and evidence/ away as well)"
+            f"{path}: is gone, though {left}; restore it - without it nobody knows what is cut over (to begin anew, take "
+            "ledger.head, evidence/ and checkpoints/ away as well, and checkpoint_keys out of county.yaml)"
         )
 
 
@@ -89,10 +93,14 @@ def refuse_gone_ledger(path: Path) -> None:
     """Raise LedgerGoneError where a ledger is missing that must have been there."""
     from migration.evidence import EVIDENCE_DIR
 
-    if not path.exists():
-        for left in (path.with_name(HEAD_FILE), *path.with_name(EVIDENCE_DIR).glob("*.json*")):
-            if left.exists():
-                raise LedgerGoneError(path, left)
+    if path.exists():
+        return
+    kept = (path.with_name(EVIDENCE_DIR).glob("*.json*"), path.with_name(CHECKPOINT_DIR).glob("*.json"))
+    for left in (path.with_name(HEAD_FILE), *chain.from_iterable(kept)):
+        if left.exists():
+            raise LedgerGoneError(path, f"{left.name} is there from before")
+    if read_settings(path.with_name("county.yaml")).get("checkpoint_keys"):
+        raise LedgerGoneError(path, "county.yaml names who signed its checkpoints")
 
 
 def has_ledger(folder: Path) -> bool:
@@ -104,14 +112,19 @@ def has_ledger(folder: Path) -> bool:
     return True
 
 
-def _read_county_url(path: Path) -> str:
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """Return what county.yaml says, unchecked; nothing where it is not there: a record is read without the survey."""
     try:
         data = parse_yaml(path.read_text("utf-8-sig"))
     except FileNotFoundError:
-        return ""
+        return {}
     except (OSError, UnicodeDecodeError, YamlProblemError) as error:
         raise ExtranetError(f"{path}: cannot be read ({type(error).__name__}); run 'extranet survey check'") from error
-    url = data.get("ledger_url") if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _read_county_url(path: Path) -> str:
+    url = read_settings(path).get("ledger_url")
     if url is None:
         return ""
     try:

@@ -374,6 +374,13 @@ class Ledger:
         with self._errors(), self._reading() as connection:
             return self._compare(connection, self._last(connection) if connection else Chain().last, known)
 
+    def find_checkpoints(self) -> tuple[Event, ...]:
+        """Return the checkpoints of the record, of every target, without checking the rest of it."""
+        query = sa.select(*(_events.c[name] for name in COLUMNS)).where(_events.c.kind == Kind.CHECKPOINT.value)
+        with self._errors(), self._reading() as connection:
+            rows = connection.execute(query.order_by(_events.c.seq)).all() if connection else ()
+        return tuple(e for e in (read_event(Row(*row)) for row in rows) if e)
+
     def _compare(self, connection: sa.Connection | None, last: Head, known: Sequence[tuple[Head, str]]) -> list[Break]:
         asked = [(head, source) for head, source in known if head.seq > 0]
         hashes: dict[int, str] = {}

@@ -44,24 +44,28 @@ def verify_ledger(
 ) -> None:
     """Recompute the chain: find any event altered, removed, reordered or forged, and whether changes are still forbidden.
 
-    Compares it with every checkpoint as well. Exit 0 whole, 1 broken.
+    Compares it with every checkpoint as well; who must have signed them stands in county.yaml (checkpoint_keys) or is
+    named here. Exit 0 whole, 1 broken.
     """
     from inventory.errors import CheckFailedError
     from inventory.keys import read_public_key
     from migration.campaign import open_ledger
     from migration.ledger.checkpoints import Checkpoint, verify_checkpoints
+    from migration.ledger.pinned import read_pin
     from migration.standing import find_standing_in
 
-    keys = [read_public_key(path) for path in public_key or []]
+    pin = read_pin(county)
+    keys = [read_public_key(path) for path in public_key or []] or list(pin.keys)
     kept = [_read_known(text) for text in known or []]
     progress = Progress(quiet=as_json)
-    with open_ledger(county) as ledger:
+    with open_ledger(county, compared=False) as ledger:
         survey, witnesses = verify_checkpoints(
             ledger,
             county,
             keys,
             known=[k for k in kept if isinstance(k, Checkpoint)],
             heads=[k for k in kept if not isinstance(k, Checkpoint)],
+            copies=pin.copies,
             on_progress=lambda done, of: progress.tick(done, of, "events"),
         )
         breaks, head = survey.breaks, survey.last
@@ -85,7 +89,11 @@ def verify_ledger(
             console().print(f"[red]broken[/] at {found.where} ({found.kind}): {found.what}")
         if not breaks:
             signed = f", {counted(checkpoints, 'checkpoint')}" if checkpoints else ""
-            signed += "" if keys or not checkpoints else " whose signatures were not checked (--public-key)"
+            signed += (
+                ""
+                if keys or not checkpoints
+                else " whose signatures were not checked (--public-key, or checkpoint_keys in county.yaml)"
+            )
             console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.hash[:16]}{signed}")
         show_standing(standing)
     raise typer.Exit(1 if breaks else 0)
@@ -111,20 +119,26 @@ def checkpoint(
     as_json: AsJson = False,
 ) -> None:
     """Sign the head of the chain, so that the whole of it cannot be rewritten unnoticed: take a copy of the file elsewhere."""
-    from inventory.keys import read_private_key
+    from inventory.keys import public_line, read_private_key
     from migration.campaign import open_campaign
     from migration.clock import SystemClock
     from migration.ledger.checkpoints import sign_head
+    from migration.ledger.pinned import read_pin
 
     private = read_private_key(key)
     campaign = open_campaign(county)
+    pin = read_pin(county)
     with campaign.ledger_for_signing() as ledger:
-        signed, path = sign_head(ledger, private, county, SystemClock())
+        signed, path = sign_head(ledger, private, county, SystemClock(), keys=pin.keys, copies=pin.copies)
     if as_json:
-        print_json({"file": str(path), "checkpoint": signed.model_dump(mode="json")})
+        body = {"file": str(path), "checkpoint": signed.model_dump(mode="json"), "pinned": bool(pin.keys)}
+        print_json({**body, "public_key": public_line(private.public_key())})
         return
     console().print(f"signed: {counted(signed.count, 'event')}, head {signed.hash[:16]}, by {signed.key}", markup=False)
     console().print(f"  {path}", markup=False)
+    if not pin.keys:
+        line = f'checkpoint_keys: ["{public_line(private.public_key())}"]'
+        console().print(f"  so that nobody goes on without it, in county.yaml: {line}", markup=False, soft_wrap=True)
 
 
 @app.command("export")
@@ -142,7 +156,7 @@ def export_command(
 
     check_writable(out)
     progress = Progress(quiet=as_json)
-    with open_ledger(county) as ledger:
+    with open_ledger(county, compared=False) as ledger:
         head, checkpoints = export_ledger(
             ledger, out, county, on_progress=lambda done, of: progress.tick(done, of, "events")
         )
