@@ -15,7 +15,7 @@ from inventory.wording import counted
 from migration.archive import take_archive
 from migration.campaign import Campaign, Say, silent
 from migration.evidence import Bound, Evidence
-from migration.gates import Verdict, judge_back, judge_cutover
+from migration.gates import Stage, Verdict, judge_back, judge_cutover
 from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import (
     Phases,
@@ -27,6 +27,7 @@ from migration.moves import (
     unit_checks,
 )
 from migration.proof import Reason, ReasonKind, Situation
+from migration.stages_ahead import StageAhead
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitRecord, UnitState, devices_under
 from nornir_tasks import changes as wire
@@ -36,24 +37,33 @@ from nornir_tasks.stations.model import Check
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What was (or would be) done to one unit."""
+    """What was (or would be) done to one unit. `ahead`: of a retirement that was only shown, every stage still to come."""
 
     unit: str
     verdict: Verdict
     changes: dict[str, str]
     ended: Ended | None = None
     state: str = ""
+    ahead: tuple[StageAhead, ...] = ()
+
+    @property
+    def nothing_left(self) -> bool:
+        """Tell whether nothing was done because it is done already, which a good result must say."""
+        going = self.changes or self.ahead or self.verdict.gate in set(Stage)
+        return self.verdict.allowed and self.ended is None and not going
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for machines."""
         return {
             "unit": self.unit,
             "state": self.state,
+            "nothing_left": self.nothing_left,
             "allowed": self.verdict.allowed,
             "gate": self.verdict.gate,
             "reasons": [r.model_dump(mode="json") for r in self.verdict.reasons],
             "excused": [r.model_dump(mode="json") for r in self.verdict.excused],
             "changes": self.changes,
+            "ahead": [stage.model_dump(mode="json") for stage in self.ahead],
             "outcome": self.ended.as_json() if self.ended else None,
         }
 

@@ -21,6 +21,7 @@ from migration.moves import bystander_checks, everyone_else, move_units, show_ph
 from migration.proof import Excused, ReasonKind, Situation
 from migration.sampling import take_sample, watch_out
 from migration.soak import next_stage, stand_soak
+from migration.stages_ahead import StageAhead, list_stages
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitRecord, UnitState, devices_under, outcome_body
 
@@ -112,11 +113,24 @@ def _preview(campaign: Campaign, units: Sequence[Unit], until: UnitState, say: S
     out = []
     for unit in units:
         state = records[unit.id].state
-        plan = STAGES.get(state) if unit.id in verdicts else None
-        changes = show_phases(campaign, move_units(campaign, [unit], state, plan.end)) if plan else {}
+        ahead = _look_ahead(campaign, unit, state, until)
+        changes = next((s.changes for s in ahead if s.gate), {}) if state in STAGES else {}
         verdict = verdicts.get(unit.id) or Verdict(gate="retire", unit=unit.id, allowed=True)
-        out.append(UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value))
+        out.append(UnitReport(unit=unit.id, verdict=verdict, changes=changes, state=state.value, ahead=ahead))
     return out
+
+
+def _look_ahead(campaign: Campaign, unit: Unit, state: UnitState, until: UnitState) -> tuple[StageAhead, ...]:
+    """Return every stage up to `until` with what it changes on which router, as others' units stand now."""
+    out = []
+    start = state if state.reached(UnitState.CUT_OVER) else UnitState.CUT_OVER
+    for stage in list_stages(unit.id, start, until, campaign.county.policy):
+        changes = {}
+        if stage.gate is not None:
+            changes = show_phases(campaign, move_units(campaign, [unit], start, stage.state))
+            start = stage.state
+        out.append(stage.altered(changes=changes))
+    return tuple(out)
 
 
 class _Retirement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from migration.cutover import UnitReport
     from migration.gates import Verdict
     from migration.retire import Until
+    from migration.stages_ahead import StageAhead
     from migration.status import StatusReport
     from migration.waivers import Waiver
 
@@ -202,7 +203,8 @@ def finish(campaign: Campaign, reports: list[UnitReport], wanted: list[str], *, 
         if left:
             console().print(f"not tried: {', '.join(left)}")
         if not applied:
-            todo = " - add --yes to do it" if all(r.verdict.allowed for r in reports) else ""
+            going = all(r.verdict.allowed for r in reports) and not all(r.nothing_left for r in reports)
+            todo = " - add --yes to do it" if going else ""
             console().print(f"{target}: nothing was changed{todo}")
         show_standing(standing)
     raise typer.Exit(max((_code(r) for r in reports), default=EXIT_FAILED))
@@ -231,26 +233,50 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
         out.print(f"  {report.unit} stays {report.state}")
     elif report.ended is None or report.ended.ok:
         show_excused(report.verdict)
-        word = report.state if applied else _say_allowed(report)
+        word = _say_allowed(report) if report.nothing_left or not applied else report.state
         if report.ended is not None and report.ended.trial:
             word = f"proven with its old path withheld, which is back; it is {report.state}"
         out.print(f"[green]✓ {report.unit}[/]: {word}")
-    if not applied:
-        for device, lines in report.changes.items():
-            out.print(f"    {device}:")
-            for line in lines.rstrip().splitlines():
-                out.print(f"      {escape(line)}", highlight=False)
+    if report.ahead:
+        show_stages(report.ahead)
+    elif not applied:
+        show_changes(report.changes)
+
+
+def show_stages(ahead: Sequence[StageAhead]) -> None:
+    """Print the stages that are still to come: what each asks and changes, what leads back, and where nothing does."""
+    from rich.markup import escape
+
+    out = console()
+    for number, stage in enumerate(ahead, 1):
+        name = f"gate {stage.gate}" if stage.gate else "no gate, only time"
+        out.print(f"    {number}. [bold]{stage.stage}[/] ({name}): {escape(stage.asks)}", soft_wrap=True)
+        show_changes(stage.changes, indent=7)
+        colour = "default" if stage.reversible else "bold red"
+        out.print(f"       [{colour}]way back: {escape(stage.way_back)}[/]", soft_wrap=True)
+
+
+def show_changes(changes: Mapping[str, str], *, indent: int = 4) -> None:
+    """Print what would be changed, router by router."""
+    from rich.markup import escape
+
+    for device, lines in changes.items():
+        console().print(f"{'':{indent}}{device}:")
+        for line in lines.rstrip().splitlines():
+            console().print(f"{'':{indent + 2}}{escape(line)}", highlight=False)
 
 
 def _say_allowed(report: UnitReport) -> str:
     """Say what an allowed step would do; a stage without a change on any router is no stage without work."""
     from migration.gates import Stage
 
+    if report.ahead:
+        return f"{report.verdict.gate} is allowed; it is {report.state}, and ahead lie:"
     if report.changes:
         return "allowed"
     if report.verdict.gate in {s.value for s in Stage}:
         return f"allowed; no router changes in this stage ({report.verdict.gate}): it is proven by the stations and recorded"
-    return f"nothing to do, it is {report.state}"
+    return f"nothing left to do: it is {report.state} already"
 
 
 def show_verdict(verdict: Verdict, *, limit: int = 12, every: bool = False) -> None:

@@ -20,12 +20,14 @@ from migration.cutover import UnitReport
 from migration.gates import Verdict
 from migration.ledger import Ledger
 from migration.provision import Preview
+from migration.stages_ahead import list_stages
 from migration.steps import Ended
 from migration.units import Step, UnitState, intent_body, outcome_body
 from scripts.commands._shell import Progress, console
 from scripts.commands.config import say_ending
 from scripts.commands.migrate import show_unit
 from scripts.main import app
+from tests.migration.scene import build_county
 
 SAMPLE = Path(__file__).resolve().parents[2] / "inventory" / "yichuan"
 runner = CliRunner()
@@ -385,7 +387,7 @@ def test_a_removed_unit_has_no_next_step(county: Path) -> None:
             {},
             ": allowed; no router changes in this stage (drain): it is proven by the stations and recorded\n",
         ),
-        ("cutover", {}, ": nothing to do, it is cut_over\n"),
+        ("cutover", {}, ": nothing left to do: it is cut_over already\n"),
     ],
 )
 def test_preview_says_what_would_be_done(
@@ -397,6 +399,39 @@ def test_preview_says_what_would_be_done(
     show_unit(UnitReport(unit="fin@ta", verdict=verdict, changes=changes, state="cut_over"), applied=False)
     console.cache_clear()
     assert capsys.readouterr().out == f"✓ fin@ta{expected}"
+
+
+def test_nothing_done_because_it_is_done_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A step that was asked for with --yes and found done already says so, in JSON too; one that was done just now does not."""
+    verdict = Verdict(gate="retire", unit="fin@ta", allowed=True)
+    done = UnitReport(unit="fin@ta", verdict=verdict, changes={}, state="released")
+    now = UnitReport("fin@ta", verdict, {}, Ended("fin@ta", "done"), "removed")
+    console.cache_clear()
+    for report in (done, now):
+        show_unit(report, applied=True)
+    console.cache_clear()
+    assert capsys.readouterr().out == "✓ fin@ta: nothing left to do: it is released already\n✓ fin@ta: removed\n"
+    assert [r.as_json()["nothing_left"] for r in (done, now)] == [True, False]
+
+
+def test_a_retirement_that_is_only_shown_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is shown of a retirement names each stage to come, its gate and its way back, and where there is none."""
+    verdict = Verdict(gate="drain", unit="fin@ta", allowed=True)
+    ahead = tuple(list_stages("fin@ta", UnitState.CUT_OVER, UnitState.REMOVED, build_county().policy))
+    ahead = (ahead[0].altered(changes={"fin-hub": "no ip route"}), *ahead[1:])
+    console.cache_clear()
+    show_unit(UnitReport("fin@ta", verdict, {"fin-hub": "no ip route"}, state="cut_over", ahead=ahead), applied=False)
+    console.cache_clear()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines if line[4:5].isdigit()] == [
+        "    1. drain (gate drain)",
+        "    2. shut (gate shut)",
+        "    3. hold (no gate, only time)",
+        "    4. remove (gate remove)",
+    ]
+    ways = [line for line in lines if line.strip().startswith("way back: ")]
+    assert [("--undo" in w, "NONE" in w) for w in ways] == [(True, False)] * 3 + [(False, True)]
+    assert lines.count("       fin-hub:") == 1
 
 
 def test_what_was_not_tried_is_not_said_to_have_gone_back() -> None:
