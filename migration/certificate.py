@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -24,11 +24,12 @@ from migration.events import Event, Kind
 from migration.evidence import Evidence, collect_evidence
 from migration.proof import Reason, same_failure
 from migration.release import Release
+from migration.soak import SoakOnRecord
 from migration.units import Step, UnitRecord, UnitState, fold_units
 from migration.waivers import WaiverState, fold_waivers
 from nornir_tasks.stations.model import Outcome, Result
 
-FORMAT = "extranet certificate of retirement/1"
+FORMAT = "extranet certificate of retirement/2"
 _PROVING = {
     Step.CUTOVER: UnitState.CUT_OVER,
     Step.DRAIN: UnitState.DRAINED,
@@ -38,12 +39,6 @@ _PROVING = {
 """Steps that end only with measurements, which the certificate must show, and where each ends."""
 _WIDEST = Timers(exception_s=90 * 86400)
 """The longest that any policy may let an exception stand. The county's own limit is not in the ledger; its gate held to it."""
-_FIGURES: dict[str, tuple[str, ...]] = {
-    "soak": (),
-    "outage": ("budget_s", "targets", "felt", "unknown", "worst_s", "back_s", "resolution_s", "digest"),
-    "questions": (),
-}
-"""Fields of outcomes and verdicts that hold figures worth printing, and which of them (none named: all)."""
 
 
 class CertificateRefusedError(GateRefusedError):
@@ -87,7 +82,11 @@ class StationCount(Model):
 
 
 class Proof(Model):
-    """A run that decided a stage. `withheld`: measured while the old path was taken away."""
+    """A run that decided a stage. `withheld`: measured while the old path was taken away.
+
+    `compared` checks of everybody else were measured before and after, and `differing` of them came out otherwise; None
+    where the ledger does not say.
+    """
 
     step: Step
     digest: str
@@ -101,17 +100,22 @@ class Proof(Model):
     inventory: str
     plan: str
     configs: dict[str, str]
+    compared: int | None = None
+    differing: int | None = None
 
 
 class Run(Model):
-    """A line of the annex: one run of evidence."""
+    """A line of the annex: one run of evidence. It decided a stage (`step`), or was about `units`, or about whole planes."""
 
     seq: int
     digest: str
     taken_from: datetime
     results: int
     passed: int
-    about: Literal["decided a stage", "this unit", "everything"]
+    step: Step | None
+    units: tuple[str, ...]
+    planes: tuple[str, ...] = ()
+    stations: int = 0
 
 
 class ExceptionOnRecord(Model):
@@ -128,12 +132,20 @@ class ExceptionOnRecord(Model):
     withdrawn_by: str = ""
 
 
-class Figure(Model):
-    """A figure that a stage recorded: of the soak, of an outage."""
+class FeltOutage(Model):
+    """What the windows felt of a step that was kept: `felt` of `targets` ways, the worst for `worst_s`, as their watch saw it.
 
-    step: str
-    name: str
-    value: str
+    `unknown` are ways whose watch cannot be believed; shorter than `resolution_s` nothing can be told apart.
+    """
+
+    step: Step
+    targets: int
+    felt: int
+    unknown: int
+    worst_s: float | None
+    budget_s: float | None
+    resolution_s: float | None
+    digest: str
 
 
 class HeldPrefix(Model):
@@ -152,7 +164,8 @@ class UnitCertificate(Model):
     setbacks: tuple[Setback, ...]
     proofs: tuple[Proof, ...]
     exceptions: tuple[ExceptionOnRecord, ...]
-    figures: tuple[Figure, ...]
+    soak: SoakOnRecord | None
+    outages: tuple[FeltOutage, ...]
     release: Release | None
     archives: tuple[Archive, ...]
     quarantine: tuple[HeldPrefix, ...]
@@ -240,7 +253,8 @@ class _Maker:
             setbacks=tuple(self._find_setbacks()),
             proofs=tuple(proofs),
             exceptions=exceptions,
-            figures=tuple(self._find_figures()),
+            soak=self._find_soak(done),
+            outages=tuple(self._find_outages(done, trial)),
             release=self._find_release(done),
             archives=self.archives,
             quarantine=tuple(HeldPrefix(prefix=p, until=until) for p in dossier.prefixes),
@@ -311,7 +325,16 @@ class _Maker:
             )
         if step is Step.CUTOVER and self.unit not in evidence.withheld:
             self.missing.append("its cutover was not measured with the old path withheld")
-        return _proof(step, evidence, event.seq, results, dossier, withheld=self.unit in evidence.withheld)
+        made = _proof(step, evidence, event.seq, results, dossier, withheld=self.unit in evidence.withheld)
+        return made.altered(**self._find_comparison(digest))
+
+    def _find_comparison(self, digest: str) -> dict[str, int]:
+        """Return how many checks of everybody else a proof compared, and how many differed."""
+        for event in self.events:
+            asked = event.body.get("questions")
+            if event.kind is Kind.VERDICT and event.body.get("evidence") == digest and isinstance(asked, Mapping):
+                return {"compared": int(asked["compared"]), "differing": len(asked.get("differences") or ())}
+        return {}
 
     def _find_excused(self, step: Step, outcome: Event) -> tuple[Reason, ...]:
         """Return what valid exceptions to a step's gate excused when it was let begin."""
@@ -360,16 +383,28 @@ class _Maker:
             words = {name: str(body.get(name, "")) for name in ("step", "result", "reason")}
             yield Setback(at=event.moment, **words)
 
-    def _find_figures(self) -> Iterator[Figure]:
-        for event in self.events:
-            if event.kind not in {Kind.OUTCOME, Kind.VERDICT} or event.body.get("result", "done") != "done":
+    def _find_soak(self, done: Mapping[UnitState, Event]) -> SoakOnRecord | None:
+        """Return how the old line was watched; None where the ledger is of before that was written down."""
+        told = done[UnitState.SOAKED].body.get("soak")
+        if told is None:
+            return None
+        try:
+            return SoakOnRecord.model_validate(told)
+        except ValidationError:
+            self.missing.append(f"event {done[UnitState.SOAKED].seq} does not say how its old line was watched")
+            return None
+
+    def _find_outages(self, done: Mapping[UnitState, Event], trial: Event | None) -> Iterator[FeltOutage]:
+        kept = [done[state] for state in _PROVING.values()] + ([trial] if trial is not None else [])
+        for event in sorted(kept, key=lambda e: e.seq):
+            told = event.body.get("outage")
+            if not isinstance(told, Mapping):
                 continue
-            step = str(event.body.get("step") or event.body.get("gate", ""))
-            for field, wanted in _FIGURES.items():
-                told = event.body.get(field)
-                if wanted and isinstance(told, Mapping):
-                    told = {name: told[name] for name in wanted if name in told}
-                yield from (Figure(step=step, name=name, value=value) for name, value in _flatten(field, told))
+            names = [name for name in FeltOutage.model_fields if name != "step"]
+            try:
+                yield FeltOutage.model_validate({"step": event.body["step"], **{name: told[name] for name in names}})
+            except (KeyError, ValidationError):
+                self.missing.append(f"event {event.seq} does not say what was felt at the windows")
 
     def _find_release(self, done: Mapping[UnitState, Event]) -> Release | None:
         event = done.get(UnitState.RELEASED)
@@ -383,22 +418,26 @@ class _Maker:
 
     def _list_runs(self, proofs: Sequence[Proof]) -> Iterator[Run]:
         """Give the runs of the annex: those that decided, those about the unit, and of everybody's the last before each stage."""
-        decided = {p.seq for p in proofs}
+        decided = {p.seq: p.step for p in proofs}
         intents = [e.seq for e in self.events if e.kind is Kind.INTENT]
         runs = [e for e in self.events if e.kind is Kind.EVIDENCE]
         before = {max((r.seq for r in runs if not r.body.get("units") and r.seq < i), default=0) for i in intents}
         for event in runs:
-            named = bool(event.body.get("units"))
-            if event.seq not in decided and not named and event.seq not in before:
+            units = tuple(map(str, event.body.get("units") or ()))
+            if event.seq not in decided and not units and event.seq not in before:
                 continue
             body = event.body
+            checks = () if units else [r.check for r in collect_evidence(self.folder, [event])[0].results]
             yield Run(
                 seq=event.seq,
                 digest=str(body["digest"]),
                 taken_from=_moment(float(body["taken_from"])),
                 results=int(body["results"]),
                 passed=int(body["passed"]),
-                about="decided a stage" if event.seq in decided else "this unit" if named else "everything",
+                step=decided.get(event.seq),
+                units=units,
+                planes=tuple(sorted({c.plane for c in checks})),
+                stations=len({c.station for c in checks}),
             )
             self.drawn.append(event)
 
@@ -484,16 +523,3 @@ def _say_reason(reason: Any) -> str:
         return str(reason)
     where = " → ".join(str(reason[k]) for k in ("station", "service") if reason.get(k))
     return f"{where}: {reason.get('why', '')}" if where else str(reason.get("why", ""))
-
-
-def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Give a recorded figure, or those inside a table of them, each with its full name."""
-    if value is None or value in ("", [], {}):
-        return
-    if isinstance(value, Mapping):
-        for key in sorted(value, key=str):
-            yield from _flatten(f"{name}.{key}", value[key])
-    elif isinstance(value, list):
-        yield name, ", ".join(map(str, value))
-    else:
-        yield name, str(value)

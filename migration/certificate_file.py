@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from inventory.errors import CheckFailedError, ExtranetError
 from inventory.files import write_whole
 from migration.certificate import Certificate
+from migration.certificate_statement import list_bound, say_about, say_actor, state_unit
 from migration.certificate_words import Language, say_time, words
 from migration.events import canonical_json
 
@@ -41,7 +43,14 @@ def dump_html(certificate: Certificate, lang: Language) -> bytes:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
-    text = template.render(c=certificate, w=words(lang), lang=lang, at=partial(say_time, lang=lang))
+    said: dict[str, Callable[..., Any]] = {
+        "state": state_unit,
+        "who": say_actor,
+        "about": say_about,
+        "bound": list_bound,
+    }
+    in_words = {name: partial(say, lang=lang) for name, say in said.items()}
+    text = template.render(c=certificate, w=words(lang), lang=lang, at=say_time, **in_words)
     return text.encode()
 
 

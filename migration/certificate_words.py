@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
 Language = Literal["zh", "en"]
@@ -33,11 +33,6 @@ _STEPS = {
     "release": ("退租", "release"),
     "back": ("退回", "back"),
 }
-_ABOUTS = {
-    "decided a stage": ("阶段依据", "decided a stage"),
-    "this unit": ("本单元", "this unit"),
-    "everything": ("全部站点", "everything"),
-}
 _WORDS = {
     "title": ("专网线路撤销证明", "Certificate of Retirement"),
     "number": ("编号", "No."),
@@ -56,7 +51,17 @@ _WORDS = {
     "by": ("申请", "by"),
     "approved": ("批准", "approved by"),
     "withdrawn": ("撤回", "withdrawn by"),
-    "line": ("一、线路", "1. The line"),
+    "head_line": ("线路", "The line"),
+    "head_who": ("办理", "Who"),
+    "head_soak": ("观察", "The soak"),
+    "head_proof": ("实测", "The proof"),
+    "head_outage": ("业务中断", "Felt at the windows"),
+    "head_setbacks": ("退回", "Tries that went back"),
+    "head_fate": ("线路处置", "What became of the line"),
+    "head_exceptions": ("例外", "Exceptions"),
+    "later": ("其后各阶段", "every later stage"),
+    "stages": ("各阶段", "The stages"),
+    "line": ("A. 线路", "A. The line"),
     "unit": ("单元", "Unit"),
     "network": ("专网", "Network"),
     "tenant": ("所属部门", "Department"),
@@ -69,7 +74,6 @@ _WORDS = {
     "ends": ("两端设备端口", "Routers and ports"),
     "prefixes": ("地址隔离", "Addresses in quarantine"),
     "held": ("%s 前不另行分配", "given to nobody else until %s"),
-    "given_back": ("线路处置", "What became of the line"),
     "released": (
         "已通知%s退租，文号 %s，%s 起停租，每月节省 ¥%s",
         "%s was told by notice %s: no rent from %s, ¥%s a month saved",
@@ -77,30 +81,34 @@ _WORDS = {
     "taken_over": ("由外网电路 %s 继续使用，不退租", "taken over by the extranet's circuit %s, not released"),
     "not_rented": ("自有，无租用线路", "not rented: nobody had to be told"),
     "not_yet": ("尚未退租", "not given back yet"),
-    "stages": ("二、各阶段", "2. The stages"),
     "stage": ("阶段", "Stage"),
     "when": ("时间", "When"),
-    "actor": ("操作人（岗位）", "Recorded by"),
+    "actor": ("操作人（岗位或账号）", "Recorded by (title or account)"),
     "event": ("账本序号", "Event"),
-    "setbacks": ("期间未保留、自动退回或人工退回的操作：", "Tries that went back, by themselves or by hand:"),
-    "proven": ("三、实测结果", "3. What was measured"),
-    "passed": ("%d / %d 项通过", "%d of %d checks passed"),
-    "withheld": ("旧路径已断开", "old path withheld"),
+    "setbacks": ("F. 期间自动或人工退回的操作", "F. Tries that went back, by themselves or by hand"),
+    "proven": ("B. 实测结果", "B. What was measured"),
+    "proven_as": ("通过数/应测数：IPv6 · IPv4 · 隔离", "Passed of asked: IPv6 · IPv4 · isolation"),
+    "not_withheld": ("旧路径未断开", "old path up"),
     "station": ("站点窗口", "Station"),
     "services": ("业务", "Services"),
-    "closed": ("隔离", "Isolation"),
-    "figures": ("记录的观察与中断数据", "Figures on record"),
     "sign_operator": ("承办人：", "Operator:"),
     "sign_tenant": ("使用部门：", "Department:"),
     "sign_office": ("监督单位（盖章）：", "Supervising office (seal):"),
     "sign_date": ("日期：", "Date:"),
-    "annex": ("附件", "Annex"),
-    "annex_runs": ("A. 证据摘要", "A. Evidence digests"),
+    "annex": ("附件", "Annexes"),
+    "annex_runs": ("C. 证据摘要", "C. Digests of evidence"),
     "annex_bound": (
-        "B. 测量时的清单、地址规划与设备配置",
-        "B. Inventory, plan and configurations they were measured under",
+        "D. 测量时的清单、地址规划与设备配置",
+        "D. Inventory, plan and configurations that it was measured under",
     ),
-    "annex_archive": ("C. 旧设备配置存档", "C. Archived configurations"),
+    "annex_archive": ("E. 旧设备配置存档", "E. Archived configurations"),
+    "decided": ("%s的依据", "decided the %s"),
+    "about_more": ("%s 及另外 %d 个单元", "%s and %d more"),
+    "about_planes": ("站点 %d 个，分区 %s", "stations: %d, planes: %s"),
+    "about_lost": ("文件已不在", "its file is gone"),
+    "sample": ("最后一次取样", "last sample of the soak"),
+    "outage_file": ("中断记录（%s）", "watch of the windows (%s)"),
+    "held_at": ("适用阶段", "Held at"),
     "result": ("通过/总数", "Passed/all"),
     "about": ("范围", "About"),
     "what": ("对象", "What"),
@@ -119,22 +127,21 @@ _WORDS = {
     ),
     "verify_files": ("应分别等于附件所列摘要", "must give the digests of the annex"),
     "made": (
-        "时间均为北京时间。本文件由账本自动生成，相同账本生成的文件逐字节相同。",
-        "All times in UTC. Made from the ledger by program; the same ledger gives the same bytes.",
+        "时间均为北京时间（UTC+8）。本文件由账本自动生成，相同账本生成的文件逐字节相同。",
+        "All times are Beijing time (UTC+8). Made from the ledger by program; the same ledger gives the same bytes.",
     ),
 }
 
 
 def words(lang: Language) -> dict[str, Any]:
-    """Return the words of one language by name; those of states, steps and runs as tables of their own."""
+    """Return the words of one language by name; those of states and steps as tables of their own."""
     which = 0 if lang == "zh" else 1
     out: dict[str, Any] = {name: pair[which] for name, pair in _WORDS.items()}
-    for name, table in (("states", _STATES), ("steps", _STEPS), ("gates", _STEPS), ("abouts", _ABOUTS)):
+    for name, table in (("states", _STATES), ("steps", _STEPS), ("gates", _STEPS)):
         out[name] = {key: pair[which] for key, pair in table.items()}
     return out
 
 
-def say_time(at: datetime, lang: Language) -> str:
-    """Write a moment as an office reads it: Beijing time in Chinese, UTC in English."""
-    zone = BEIJING if lang == "zh" else UTC
-    return f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}"
+def say_time(at: datetime) -> str:
+    """Write a moment as an office in China reads it: Beijing time, to the minute."""
+    return f"{at.astimezone(BEIJING):%Y-%m-%d %H:%M}"

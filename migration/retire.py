@@ -20,7 +20,7 @@ from migration.measuring import OnProgress, no_progress, read_situation
 from migration.moves import bystander_checks, everyone_else, move_units, show_phases, unit_checks
 from migration.proof import Excused, ReasonKind, Situation
 from migration.sampling import take_sample, watch_out
-from migration.soak import next_stage, stand_soak
+from migration.soak import describe_soak, next_stage, stand_soak
 from migration.stages_ahead import StageAhead, list_stages
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitRecord, UnitState, devices_under, outcome_body
@@ -171,7 +171,7 @@ class _Retirement:
             if unkept:
                 return self._reports(unkept)
             excused = {u: v.excused for u, v in verdicts.items()}
-            if not self._take_stage(least, situation.record(least[0].id).state, excused):
+            if not self._take_stage(least, situation, excused):
                 return self._reports({})
 
     def _look_first(self, units: Sequence[Unit]) -> None:
@@ -246,13 +246,16 @@ class _Retirement:
             record_verdict(self.campaign, out[unit])
         return out
 
-    def _take_stage(self, units: Sequence[Unit], state: UnitState, excused: Mapping[str, tuple[Excused, ...]]) -> bool:
+    def _take_stage(
+        self, units: Sequence[Unit], situation: Situation, excused: Mapping[str, tuple[Excused, ...]]
+    ) -> bool:
         """Carry one stage out for units in one state; tell whether it was kept."""
+        state = situation.record(units[0].id).state
         plan = STAGES[state]
         start = state
         if state is UnitState.CUT_OVER:
             for unit in units:
-                _record_soak(self.campaign, unit, excused[unit.id])
+                _record_soak(self.campaign, unit, situation, excused[unit.id])
             start = UnitState.SOAKED
         phases = move_units(self.campaign, units, start, plan.end)
         for unit in units:
@@ -284,14 +287,21 @@ class _Retirement:
         return ended.ok
 
 
-def _record_soak(campaign: Campaign, unit: Unit, excused: Sequence[Excused]) -> None:
-    """Record that the soak is over, or excused; the drain's gate has just found it so."""
+def _record_soak(campaign: Campaign, unit: Unit, situation: Situation, excused: Sequence[Excused]) -> None:
+    """Record that the soak is over, or excused, and what it saw; the drain's gate has just found it so."""
     by = next((r.exception for r in excused if r.kind is ReasonKind.SOAK), "")
     reason = f"soak excused by exception {by}, evidence fresh" if by else "soak over, evidence fresh"
     campaign.ledger.append(
         Kind.OUTCOME,
         f"{new_change_id(campaign, 'soak')}/{unit.id}",
-        outcome_body(Step.SOAK, result="done", state=UnitState.SOAKED, devices={}, reason=reason),
+        outcome_body(
+            Step.SOAK,
+            result="done",
+            state=UnitState.SOAKED,
+            devices={},
+            reason=reason,
+            soak=describe_soak(unit, situation, excused_by=by).model_dump(mode="json"),
+        ),
         unit=unit.id,
     )
 

@@ -87,6 +87,49 @@ class SoakStanding(Model):
         return bool(self.lacks) and not self.against
 
 
+class SoakOnRecord(Model):
+    """How an old line was watched, as the ledger keeps it from the moment its soak was found over (or excused by `excused_by`).
+
+    The clean samples from `begun` to `ended`, without a break, of which `last_sample` names the one before it, and so on.
+    `days` are the business days that they covered: `samples_a_day` each inside `hours` of `time_zone`. In each sample the
+    sources `known` spoke, and against nobody.
+    """
+
+    begun: datetime | None
+    ended: datetime | None
+    samples: int
+    wanted_s: float
+    days: int
+    wanted_days: int
+    samples_a_day: int
+    hours: str
+    time_zone: str
+    known: tuple[str, ...]
+    last_sample: str = ""
+    excused_by: str = ""
+
+
+def describe_soak(unit: Unit, situation: Situation, *, excused_by: str = "") -> SoakOnRecord:
+    """Return what the ledger is to keep of a soak that ends now."""
+    standing, policy = stand_soak(unit, situation), situation.policy.soak
+    samples = situation.soak_by_unit.get(unit.id, ())
+    moments = [None if at is None else datetime.fromtimestamp(at, UTC) for at in (standing.since, standing.last)]
+    return SoakOnRecord(
+        begun=moments[0],
+        ended=moments[1] if moments[0] is not None else None,
+        samples=standing.samples,
+        wanted_s=standing.wanted_s,
+        days=standing.days,
+        wanted_days=standing.wanted_days,
+        samples_a_day=policy.samples_a_day,
+        hours=policy.hours,
+        time_zone=policy.time_zone,
+        known=policy.must_know,
+        last_sample=samples[-1].digest if samples else "",
+        excused_by=excused_by,
+    )
+
+
 def judge_soak(unit: Unit, situation: Situation, stage: Stage) -> Iterator[Reason]:
     """Give every reason why a unit's old line is not known to be unused.
 

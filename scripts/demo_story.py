@@ -88,7 +88,7 @@ class Story:
 
     def call(self, arguments: tuple[str, ...], stderr: int | None) -> subprocess.CompletedProcess[str]:
         """Run the command in the county's folder."""
-        environment = os.environ | {"EXTRANET_COUNTY": str(self.folder)}
+        environment = {"EXTRANET_ACTOR": "network engineer (demo)"} | os.environ | {"EXTRANET_COUNTY": str(self.folder)}
         if self.color:
             environment["FORCE_COLOR"] = "1"
         command = [sys.executable, "-P", "-m", "scripts.main", *arguments]

@@ -107,6 +107,15 @@ def show_standing(standing: Standing) -> None:
         console().print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
 
 
+def warn_of_account(progress: Progress) -> None:
+    """Say once, before something is recorded, that it will be under a bare account and nobody's title."""
+    from migration.ledger.record import ACTOR_VARIABLE, current_actor
+
+    actor = current_actor()
+    if not os.environ.get(ACTOR_VARIABLE, "").strip() and (actor == "root" or actor.startswith("uid ")):
+        progress.say(f"! recorded as account {actor}: set {ACTOR_VARIABLE} to the title of who does it")
+
+
 @functools.cache
 def console() -> Console:
     """Return the console for people; colours only on a terminal."""

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, complain, console, print_json
+from scripts.commands._shell import (
+    HERE,
+    AsJson,
+    CountyDir,
+    Progress,
+    Yes,
+    boundary,
+    complain,
+    console,
+    print_json,
+    warn_of_account,
+)
 
 if TYPE_CHECKING:
     from migration.provision import DiffSize, Preview
@@ -122,6 +133,8 @@ def push(devices: Devices = None, county: CountyDir = HERE, *, yes: Yes = False,
     campaign = open_campaign(county)
     chosen = choose_devices(campaign, devices)
     progress = Progress(quiet=as_json)
+    if yes:
+        warn_of_account(progress)
     if not yes:
         found = preview(campaign, chosen, on_progress=progress.tick)
         changed = {d: text for d, text in found.diffs.items() if text}

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json, show_standing
+from scripts.commands._shell import (
+    HERE,
+    AsJson,
+    CountyDir,
+    Progress,
+    Yes,
+    boundary,
+    console,
+    print_json,
+    show_standing,
+    warn_of_account,
+)
 from scripts.commands.outage import show_record
 
 if TYPE_CHECKING:
@@ -61,6 +72,8 @@ def cutover(
     campaign = open_campaign(county)
     wanted = campaign.find_units(units)
     progress = Progress(quiet=as_json)
+    if yes:
+        warn_of_account(progress)
     if back:
         reports = [
             stage.give_back(campaign, unit, apply=yes, say=progress.say, on_progress=progress.tick) for unit in wanted
@@ -90,6 +103,8 @@ def prove(
     campaign = open_campaign(county)
     wanted = campaign.find_units(units)
     progress = Progress(quiet=as_json)
+    if yes:
+        warn_of_account(progress)
     reports = stage.prove(campaign, wanted, apply=yes, say=progress.say, on_progress=progress.tick)
     finish(campaign, reports, [u.id for u in wanted], applied=yes, as_json=as_json)
 
@@ -132,10 +147,12 @@ def retire(
         raise ExtranetError(f"{alone[0] if alone else '--release'}: expected with --release, without --undo and --wait")
     campaign = open_campaign(county)
     wanted = campaign.find_units(units)
+    progress = Progress(quiet=as_json)
+    if yes:
+        warn_of_account(progress)
     if release:
         day = rent_free_from.date() if rent_free_from else None
         release_lines(campaign, wanted, reference, day, apply=yes, as_json=as_json)
-    progress = Progress(quiet=as_json)
     if undo:
         reports = [stage.undo(campaign, u, apply=yes, say=progress.say, on_progress=progress.tick) for u in wanted]
     else:

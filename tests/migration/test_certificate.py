@@ -30,14 +30,16 @@ from migration.certificate_file import (
     signature_path,
     write_certificate,
 )
+from migration.certificate_statement import say_about
 from migration.certificate_words import words
 from migration.clock import to_iso
 from migration.dossier import make_dossier
 from migration.events import Event, Kind
 from migration.evidence import Evidence, write_evidence
 from migration.release import describe_release
+from migration.soak import SoakOnRecord
 from migration.units import Step, UnitState, intent_body, legacy_devices_under, outcome_body
-from tests.migration.scene import Story, bound_now, build_checks, build_county, fail_check, measure, pass_check
+from tests.migration.scene import T0, Story, bound_now, build_checks, build_county, fail_check, measure, pass_check
 
 GOLDEN = Path(__file__).parent / "golden"
 UNIT = "fin@tb"
@@ -52,6 +54,22 @@ STEPS = (
 COUNTY = build_county()
 SPOILED = next(c for c in build_checks(COUNTY) if (c.station, c.plane) == ("st-tb", "finance"))
 """The check that does not pass in a spoiled step."""
+
+
+SOAK = SoakOnRecord(
+    begun=T0,
+    ended=T0 + timedelta(days=7),
+    samples=28,
+    wanted_s=7 * 86400,
+    days=5,
+    wanted_days=5,
+    samples_a_day=2,
+    hours="09:00-17:00",
+    time_zone="Asia/Shanghai",
+    known=("counters", "neighbors"),
+    last_sample="5" * 64,
+)
+"""How the old line was watched."""
 
 
 @dataclass
@@ -119,6 +137,7 @@ def tell(
             digest = keep(told, run.model_copy()).digest
             told.story.wait_s(20)
         body = outcome_body(step, result="done", state=end, devices={"fin-tb": "0" * 64}, evidence=digest)
+        body |= {"soak": SOAK.model_dump(mode="json")} if step is Step.SOAK else {}
         told.story.tell(Kind.OUTCOME, key, body, UNIT)
         told.story.wait_s(3600)
         start = end
@@ -208,6 +227,61 @@ def test_names_from_tables_cannot_write_the_page(tmp_path: Path) -> None:
     assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 5
     assert "号&lt;1&gt;" in page
     assert json.loads(dump_json(made.altered(county=nasty)))["county"] == nasty
+
+
+def first_page(told: Told, soak: SoakOnRecord | None = SOAK, actor: str = "the engineer") -> str:
+    """The statement of a certificate in English, up to its annexes."""
+    made = make_certificate(told.folder, told.events, [UNIT])
+    unit = made.units[0]
+    stages = tuple(s.altered(actor=actor) for s in unit.stages)
+    page = dump_html(made.altered(units=(unit.altered(soak=soak, stages=stages),)), "en").decode()
+    return page.partition('class="annex"')[0]
+
+
+def test_the_first_page_says_it_in_sentences(tmp_path: Path) -> None:
+    """The statement says how the old line was watched and proven in a sentence each; digests and figures are annexes."""
+    told = tell(tmp_path)
+    page = first_page(told)
+    assert "From 2027-09-01 16:00 to 2027-09-08 16:00 (7 d) the old line was looked at 28 times without a break" in page
+    assert "counters of its ports stood at zero but for routing hellos, nobody else was heard on it" in page
+    assert "5 business days covered (5 asked for, with 2 samples each in 09:00-17:00, Asia/Shanghai)" in page
+    assert "Measured 4 times with the old path withheld (cutover, drain, shut, removal): every check passed" in page
+    assert not re.search("[0-9a-f]{64}", page)
+    assert "<th>Services" not in page
+
+
+def test_a_soak_that_was_not_whole_is_not_said_to_be(tmp_path: Path) -> None:
+    """A soak that was cut short says by which exception, one without samples that there were none, and an old ledger nothing."""
+    told = tell(tmp_path)
+    assert "cut short under exception E-7" in first_page(told, SOAK.altered(excused_by="E-7"))
+    nobody = first_page(told, SOAK.altered(begun=None, ended=None, samples=0, excused_by="E-7"))
+    assert "no unbroken run of clean samples" in nobody
+    assert "nobody used it" not in nobody
+    unsaid = first_page(told, None)
+    assert "How it was watched is not in the ledger" in unsaid
+    assert "nobody used it" not in unsaid
+
+
+def test_an_account_is_nobodys_title(tmp_path: Path) -> None:
+    """What was recorded under a bare system account is shown as that account's, and a title as it is."""
+    told = tell(tmp_path)
+    assert "recorded by account root;" in first_page(told, actor="root")
+    assert "recorded by 网络科长;" in first_page(told, actor="网络科长")
+
+
+def test_every_run_of_the_annex_says_what_it_was_about(tmp_path: Path) -> None:
+    """A run decided a stage, or names its units, or the stations and planes that it measured; none is about everything."""
+    told = tell(tmp_path)
+    decided = make_certificate(told.folder, told.events, [UNIT]).units[0].runs[0]
+    named = decided.altered(step=None, units=("a@b", "c@d", "e@f"))
+    whole = decided.altered(step=None, units=(), stations=3, planes=("finance", "social"))
+    said = [say_about(r, "en") for r in (decided, named, whole, whole.altered(stations=0))]
+    assert said == [
+        "decided the cutover",
+        "a@b, c@d and 1 more",
+        "stations: 3, planes: finance, social",
+        "its file is gone",
+    ]
 
 
 @pytest.mark.parametrize("until", [s for s, _ in STEPS[:-1]])
@@ -366,7 +440,8 @@ def test_what_an_exception_named_is_certified_under_it(tmp_path: Path, after: Ca
     told = tell(tmp_path, spoil=Step.SHUT, before=except_)
     after(told)
     page = dump_html(make_certificate(told.folder, told.events, [UNIT]), "en").decode()
-    head = page.partition("1. The line")[0]
+    head, found, _ = page.partition("<h2>The stages")
+    assert found
     for word in (
         "Attention: exceptions",
         "E-1",
@@ -377,6 +452,8 @@ def test_what_an_exception_named_is_certified_under_it(tmp_path: Path, after: Ca
     ):
         assert word in head
     assert "and passed" not in head
+    assert "every check passed" not in head
+    assert "1 check did not pass, under the exceptions above" in head
 
 
 def test_a_cutover_under_an_exception_is_certified(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from migration.provision import Preview
 from migration.stages_ahead import list_stages
 from migration.steps import Ended
 from migration.units import Step, UnitState, intent_body, outcome_body
-from scripts.commands._shell import Progress, console
+from scripts.commands._shell import Progress, console, warn_of_account
 from scripts.commands.config import say_ending
 from scripts.commands.migrate import show_unit
 from scripts.main import app
@@ -442,6 +442,17 @@ def test_what_was_not_tried_is_not_said_to_have_gone_back() -> None:
     assert say_ending(Ended("minggao", "undone", tried=False)) == "[red]not done[/] minggao: not tried"
     assert say_ending(Ended("cores", "done", changed=["a"])) == "[green]confirmed[/] cores: 1 changed, 0 as they were"
     assert {e.as_json()["ending"] for e in (back, Ended("x", "undone", tried=False))} == {"undone"}
+
+
+@pytest.mark.parametrize(("named", "login", "told"), [("", "root", 1), ("网络科长", "root", 0), ("", "zhang", 0)])
+def test_a_bare_account_is_warned_of(
+    named: str, login: str, told: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who records under `root` and no title is told so, once; a title or a login of one's own is enough."""
+    monkeypatch.setenv("EXTRANET_ACTOR", named)
+    monkeypatch.setattr("getpass.getuser", lambda: login)
+    warn_of_account(Progress())
+    assert capsys.readouterr().err.count("set EXTRANET_ACTOR to the title") == told
 
 
 def test_progress_for_a_file_is_rare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
