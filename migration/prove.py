@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from inventory.model import Unit
+from inventory.model import Family, Unit
 from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, cut_over_phases, group_units, measure_provided
 from migration.gates import Stage, Verdict, judge_trial, users_of
-from migration.measuring import OnProgress, keep, no_progress, read_situation
+from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import Phases, everyone_else, move_units, show_phases, unit_checks
+from migration.proof import Reason, ReasonKind
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitState, devices_under
+from nornir_tasks.stations.model import Outcome, Result
 
 
 def prove(
@@ -31,7 +33,8 @@ def prove(
 ) -> list[UnitReport]:
     """Withhold units' old paths together, prove every need without them, and give them back.
 
-    Every gate is asked before anything is changed; where one refuses, nothing is withheld.
+    Every gate is asked before anything is changed; where one refuses, nothing is withheld. Of units that are cut over, what
+    fails while the old path is still there is found first, named, and refuses as well: it would fail without it.
     """
     if not apply:
         return _judge(campaign, units, say)
@@ -40,6 +43,8 @@ def prove(
         for evidence in measure_provided(campaign, units, say, on_progress):
             keep(campaign, evidence)
         reports = {r.unit: r for r in _judge(campaign, units, say)}
+        if all(r.verdict.allowed for r in reports.values()):
+            reports = _refuse_failing(campaign, units, reports, say, on_progress)
         for report in reports.values():
             record_verdict(campaign, report.verdict)
         refused = [r for r in reports.values() if not r.verdict.allowed]
@@ -54,6 +59,58 @@ def prove(
             if end.questions is not None:
                 say(f"  {end.name}: {end.questions}")
         return _reports(campaign, reports, attempts, ended)
+
+
+def _refuse_failing(
+    campaign: Campaign,
+    units: Sequence[Unit],
+    reports: dict[str, UnitReport],
+    say: Say,
+    on_progress: OnProgress,
+) -> dict[str, UnitReport]:
+    """Measure what is to hold without the old paths before they are withheld; refuse the units of which something fails.
+
+    What failed is asked once more: one lost packet refuses nothing. What passes serves the proof as what worked before.
+    """
+    county, records = campaign.county, campaign.records()
+    after = [u for u in units if records[u.id].state.reached(UnitState.CUT_OVER)]
+    mine = {u.id: unit_checks(campaign, users_of(county, u, Stage.DRAIN)) for u in after}
+    wanted = list({c.id: c for checks in mine.values() for c in checks}.values())
+    if not wanted:
+        return reports
+    say(
+        f"· {counted(len(wanted), 'check')} that have to hold, first with the old {'paths' if len(after) > 1 else 'path'} up"
+    )
+    first, _ = measure_now(campaign, wanted, beside=campaign.matrix.checks, on_progress=on_progress)
+    again = [r.check for r in first if r.outcome is not Outcome.PASSED]
+    if not again:
+        return reports
+    results, evidence = measure_now(campaign, again, units=mine, on_progress=on_progress)
+    failing = {r.check.id: r for r in results if r.outcome is not Outcome.PASSED}
+    if not failing:
+        return reports
+    keep(campaign, evidence)
+    out = dict(reports)
+    for unit, checks in mine.items():
+        against = tuple(_say_failing(failing[c.id]) for c in checks if c.id in failing)
+        verdict = reports[unit].verdict
+        if against:
+            refused = verdict.model_copy(update={"allowed": False, "reasons": (*verdict.reasons, *against)})
+            out[unit] = replace(reports[unit], verdict=refused)
+    return out
+
+
+def _say_failing(result: Result) -> Reason:
+    check = result.check
+    family = "IPv6" if check.family is Family.IPV6 else "IPv4"
+    blocked = ", must be blocked" if check.expect == "blocked" else ""
+    return Reason(
+        station=check.station,
+        service=check.service,
+        why=f"fails already with the old path up, so nothing was withheld: {result.why} (from {check.plane}, {family}{blocked})",
+        check=check.id,
+        kind=ReasonKind.FAILED if result.outcome is Outcome.FAILED else ReasonKind.UNKNOWN,
+    )
 
 
 def _reports(

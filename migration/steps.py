@@ -179,7 +179,8 @@ class Ended:
         if self.ending == "undone" and not self.touched:
             return "nothing was changed" if self.tried else "not tried"
         done = "proven, and given back" if self.trial else "kept"
-        return {"done": done, "undone": "went back", "failed": "outcome not known"}[self.ending]
+        undone = "not proven, and given back" if self.trial else "went back"
+        return {"done": done, "undone": undone, "failed": "outcome not known"}[self.ending]
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines."""

@@ -322,7 +322,7 @@ def _unit_outcome(report: UnitReport, *, check: bool) -> Outcome:
         return Outcome(
             name=report.unit,
             exit_code=_ENDED[ended.ending],
-            summary=f"{ended.word}, {'now' if ended.touched else 'stays'} {report.state}",
+            summary=f"{ended.word}; {report.unit} is {report.state}",
             reasons=tuple(ended.reasons),
         )
     if check:

@@ -216,7 +216,7 @@ def finish(campaign: Campaign, reports: list[UnitReport], wanted: list[str], *, 
             show_unit(report, applied=applied)
         for ended in {id(r.ended): r.ended for r in reports}.values():  # units that went together share one
             if ended is not None and ended.outage is not None:
-                show_record(ended.outage, ended.name if len(reports) > 1 else "")
+                show_record(ended.outage, ended.name if len(reports) > 1 else "", failed=not ended.ok)
         if left:
             console().print(f"not tried: {', '.join(left)}")
         if not applied:
@@ -241,8 +241,7 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
 
     out = console()
     if report.ended is not None and not report.ended.ok:
-        now = "now" if report.ended.touched else "stays"
-        out.print(f"[red]✗ {report.unit}[/]: {report.ended.word}, {now} {report.state}")
+        out.print(f"[red]✗ {report.unit}[/]: {report.ended.word}; {report.unit} is {report.state}")
         for why in report.ended.reasons[:12]:
             out.print(f"    {escape(why)}")
     if not report.verdict.allowed:
@@ -252,7 +251,7 @@ def show_unit(report: UnitReport, *, applied: bool) -> None:
         show_excused(report.verdict)
         word = _say_allowed(report) if report.nothing_left or not applied else report.state
         if report.ended is not None and report.ended.trial:
-            word = f"proven with its old path withheld, which is back; it is {report.state}"
+            word = f"proven with its old path withheld, and given back; {report.unit} is {report.state}"
         out.print(f"[green]✓ {report.unit}[/]: {word}")
     if report.ahead:
         show_stages(report.ahead)

@@ -75,31 +75,40 @@ def _summary(felt: Felt) -> dict[str, object]:
     return {"outage": felt.record.summary() if felt.record else None}
 
 
-def show_record(record: OutageRecord, about: str = "") -> None:
-    """Print what was felt of one change: the worst first, then what was not known, or never worked."""
+def show_record(record: OutageRecord, about: str = "", *, failed: bool = False) -> None:
+    """Print what was felt of one change: the worst first, then what was not known, or never worked.
+
+    What is watched are ports; of a change that `failed` it is said that its services need not have gone on answering.
+    """
     from rich.markup import escape
 
     out = console()
     felt = [t for t in record.known if t.seconds or t.back_s]
-    budget = f", budget {record.budget_s:g} s" if record.budget_s is not None else ""
+    budget = f"budget {record.budget_s:g} s" if record.budget_s is not None else ""
     known = record.known
     about = f" of {about}" if about else ""
+    ways = f"{counted(len(known), 'way')} that worked before"
     if not felt and known:
         finest = max(t.resolution_s for t in known)
-        out.print(f"    outage{about}: none felt on {counted(len(known), 'way')} (resolution {finest:.1f} s{budget})")
+        budget = f" ({budget})" if budget else ""
+        out.print(f"    outage{about}: on {ways} no port was gone for longer than {finest:.1f} s{budget}")
     elif felt:
-        out.print(f"    outage{about}: felt on {len(felt)} of {counted(len(known), 'way')}{budget}, the longest first")
+        budget = f", {budget}" if budget else ""
+        out.print(f"    outage{about}: felt on {len(felt)} of {ways}{budget}, the longest first")
         longest = max(t.seconds + t.back_s for t in felt)
         for target in felt[:SHOWN]:
             out.print(f"      {escape(_say_target(target, longest))}")
         if len(felt) > SHOWN:
             out.print(f"      ... and {len(felt) - SHOWN} more ('extranet outage' and --json have all)")
+    if failed and known:
+        out.print("      only ports are watched: what failed behind them is named above")
     for target in [t for t in record.targets if t.unknown][:SHOWN]:
         out.print(f"      [yellow]{escape(target.name)}[/]: unknown: {escape(target.unknown)}")
     dead = [t.name for t in record.targets if not t.worked and not t.unknown]
     if dead:
         more = f" and {len(dead) - 6} more" if len(dead) > 6 else ""
-        out.print(f"      did not work before: {escape(', '.join(dead[:6]))}{more}")
+        word = f"{counted(len(dead), 'way')} did not work before, and nothing is said of {'it' if len(dead) == 1 else 'them'}"
+        out.print(f"      [yellow]{word}[/]: {escape(', '.join(dead[:6]))}{more}")
 
 
 def draw_bar(seconds: float, longest: float) -> str:
@@ -127,10 +136,15 @@ def show_changes(felt: Sequence[Felt]) -> None:
         known = one.record.known
         worst = max((t.seconds for t in known), default=0.0)
         unknown = sum(bool(t.unknown) for t in one.record.targets)
+        dead = sum(not t.worked and not t.unknown for t in one.record.targets)
         note = f", [yellow]{unknown} unknown[/]" if unknown else ""
+        note += f", [yellow]{dead} did not work before[/]" if dead else ""
         back = max((t.back_s for t in known), default=0.0)
         note += f", {back:.1f} s more on the way back" if back else ""
-        console().print(f"{one.at[:19]}Z {one.step} {escape(who)}: {one.result}, worst {worst:.1f} s{note}")
+        finest = max((t.resolution_s for t in known), default=0.0)
+        gone = f"worst {worst:.1f} s" if worst else f"no port gone for longer than {finest:.1f} s"
+        said = gone if known else "nothing known"
+        console().print(f"{one.at[:19]}Z {one.step} {escape(who)}: {one.result}, {said}{note}")
 
 
 def show_stations(stations: Sequence[StationOutage]) -> None:

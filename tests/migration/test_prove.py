@@ -13,9 +13,21 @@ import pytest
 from migration import prove as stage
 from migration.campaign import Campaign
 from migration.cutover import UnitReport
+from migration.evidence import Evidence
+from migration.proof import ReasonKind
 from migration.steps import Attempt, Ended
 from migration.units import Step, UnitRecord, UnitState, fold
-from tests.migration.scene import Story, build_checks, build_county, situation_of
+from nornir_tasks.stations.model import Check, Result
+from tests.migration.scene import (
+    T0,
+    Story,
+    build_checks,
+    build_county,
+    fail_check,
+    measure,
+    pass_check,
+    situation_of,
+)
 
 COUNTY = build_county()
 FIN = ("fin@county", "fin@ta", "fin@tb", "fin@va1")
@@ -27,6 +39,8 @@ class Scene:
 
     story: Story
     tried: list[Attempt] = field(default_factory=list)
+    failing: dict[str, int] = field(default_factory=dict)
+    """By check, how often it fails when it is measured before the trial."""
 
     county = COUNTY
     matrix = SimpleNamespace(checks=build_checks(COUNTY))
@@ -45,6 +59,14 @@ class Scene:
                 self.story.end(Step.PROVE, key, unit, attempt.proven_state)
         return [Ended(a.name, "done", trial=True) for a in attempts]
 
+    def measure_now(self, _campaign: object, checks: Sequence[Check], **_: object) -> tuple[list[Result], Evidence]:
+        results = []
+        for check in checks:
+            left = self.failing.get(check.id, 0)
+            self.failing[check.id] = left - 1
+            results.append((fail_check if left > 0 else pass_check)(check, T0))
+        return results, measure(COUNTY, T0, results=results)
+
     def prove(self, *units: str) -> list[UnitReport]:
         campaign = cast("Campaign", self)
         return stage.prove(campaign, [COUNTY.unit_by_id[u] for u in units], apply=True)
@@ -60,6 +82,8 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
     monkeypatch.setattr(stage, "finish_interrupted", lambda *_, **__: [])
     monkeypatch.setattr(stage, "measure_provided", lambda *_: [])
+    monkeypatch.setattr(stage, "measure_now", made.measure_now)
+    monkeypatch.setattr(stage, "keep", lambda *_: None)
     monkeypatch.setattr(stage, "read_situation", situation)
     monkeypatch.setattr(stage, "record_verdict", lambda *_: None)
     monkeypatch.setattr(stage, "new_change_id", lambda *_: "c1")
@@ -92,6 +116,25 @@ def test_a_soaked_unit_is_tried_from_where_it_stands(scene: Scene) -> None:
     (attempt,) = scene.tried
     assert attempt.start is UnitState.SOAKED
     assert attempt.must == asked.must
+
+
+def test_what_fails_already_is_named_before_anything_is_withheld(scene: Scene) -> None:
+    """A check that fails with the old path up refuses the units whose users need it, by name; nothing is tried then."""
+    bad = next(c for c in scene.matrix.checks if (c.station, c.plane) == ("st-tb", "finance"))
+    scene.failing = {bad.id: 2}
+    (refused,) = scene.prove("fin@tb")
+    assert scene.tried == []
+    assert [(r.station, r.check, r.kind) for r in refused.verdict.reasons] == [("st-tb", bad.id, ReasonKind.FAILED)]
+    assert "fails already with the old path up, so nothing was withheld" in refused.verdict.reasons[0].why
+
+
+def test_one_lost_packet_refuses_no_proof(scene: Scene) -> None:
+    """What fails once and passes when asked again at once stands against nothing."""
+    bad = next(c for c in scene.matrix.checks if (c.station, c.plane) == ("st-tb", "finance"))
+    scene.failing = {bad.id: 1}
+    (report,) = scene.prove("fin@tb")
+    assert report.verdict.allowed
+    assert len(scene.tried) == 1
 
 
 def test_a_town_is_tried_with_its_villages_or_not_at_all(scene: Scene) -> None:

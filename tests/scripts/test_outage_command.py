@@ -47,20 +47,36 @@ def test_the_worst_stands_first_with_its_bar(capsys: pytest.CaptureFixture[str])
         )
     )
     lines = capsys.readouterr().out.splitlines()
-    assert "felt on 2 of 3 ways, budget 10 s" in lines[0]
+    assert "felt on 2 of 3 ways that worked before, budget 10 s" in lines[0]
     assert lines[1].split()[:2] == ["8.0", "s"]
     assert "ta/finance/ledgers/ipv4 (+1 more there) + 2.0 s on the way back" in lines[1]
     assert "tb/finance/ledgers/ipv4 (+1 more there) in 2 pieces" in lines[2]
     assert lines[3].strip() == "lost/finance/ledgers/ipv4: unknown: the watch was lost"
-    assert lines[4].strip() == "did not work before: dead/finance/ledgers/ipv4"
+    assert lines[4].strip() == "1 way did not work before, and nothing is said of it: dead/finance/ledgers/ipv4"
 
 
 def test_nothing_felt_says_how_finely_it_was_watched(capsys: pytest.CaptureFixture[str]) -> None:
     """Where nothing was felt the resolution is told; where nothing is known nothing is called unfelt."""
     show_record(record(felt_by("ta")))
-    assert "none felt on 1 way (resolution 0.2 s, budget 10 s)" in capsys.readouterr().out
+    assert "on 1 way that worked before no port was gone for longer than 0.2 s (budget 10 s)" in capsys.readouterr().out
     show_record(record(felt_by("ta", unknown="the watch was lost")))
-    assert "none felt" not in capsys.readouterr().out
+    assert "no port was gone" not in capsys.readouterr().out
+
+
+def test_what_never_worked_is_not_called_unfelt(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where services were gone before or failed behind their ports, what is said covers only the ports that answered."""
+    targets = (felt_by("ta"), felt_by("dead", worked=False))
+    show_record(record(*targets), failed=True)
+    text = capsys.readouterr().out
+    assert "on 1 way that worked before no port was gone" in text
+    assert "only ports are watched: what failed behind them is named above" in text
+    assert "1 way did not work before" in text
+    change = Felt(key="a", at="2027-09-01T08:00:00.000000Z", step=Step.CUTOVER, result="done", units=("fin@ta",))
+    show_changes([change.altered(record=record(*targets)), change.altered(record=record(targets[1]))])
+    lines = capsys.readouterr().out.splitlines()
+    assert "no port gone for longer than 0.2 s, 1 did not work before" in lines[0]
+    assert "nothing known, 1 did not work before" in lines[1]
+    assert "0.0 s" not in "".join(lines)
 
 
 def test_a_bar_is_as_long_as_its_share() -> None:
