@@ -176,11 +176,11 @@ def judge_retirement(
 ) -> Verdict:
     """Judge whether a stage of a unit's retirement may begin.
 
-    Asks for the state, the time in it, that nobody else still hangs on the link, that the extranet does not run over
-    what is taken away, that the old line was watched and seen unused, and proof for everybody who used it, measured
-    without the old path: withheld by a trial (`judge_trial`), or once it is drained or shut; to shut and to remove also
-    that the configurations of its routers are archived. `together` are the units that go in the same wave: the proof
-    must hold without any of their old paths.
+    Asks for the state, the time in it, that the policy asks no less than when the unit was cut over, that nobody else
+    still hangs on the link, that the extranet does not run over what is taken away, that the old line was watched and
+    seen unused, and proof for everybody who used it, measured without the old path: withheld by a trial
+    (`judge_trial`), or once it is drained or shut; to shut and to remove also that the configurations of its routers are
+    archived. `together` are the units that go in the same wave: the proof must hold without any of their old paths.
     """
     stage = Stage(stage)
     unit = find_unit(situation.county, unit_id)
@@ -191,6 +191,7 @@ def judge_retirement(
         Stage.REMOVE: {UnitState.SHUT},
     }[stage]
     reasons = _standing(record, situation, states, stage.value)
+    reasons += _loosened(record, situation)
     if stage is Stage.DRAIN:
         reasons += _waited(record, UnitState.CUT_OVER, situation.policy.timers.soak_s, ReasonKind.SOAK, situation)
     if stage is Stage.REMOVE:
@@ -268,6 +269,30 @@ def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], 
             _say(ReasonKind.STATE, f"{record.unit} cannot {act} now - expected {expected}, found {record.state}")
         )
     return out
+
+
+def _loosened(record: UnitRecord, situation: Situation) -> list[Reason]:
+    """Give a reason for each value of the policy that asks less than when the unit's cutover was allowed."""
+    terms, unit = situation.policies.terms.get(record.unit), record.unit
+    if not record.state.reached(UnitState.CUT_OVER):
+        return []
+    if terms is None:
+        why = f"the policy that {unit} was cut over under is not on record, so nobody can tell whether it was loosened"
+        return [_say(ReasonKind.POLICY, why, "not on record")]
+    loosened = situation.loosened_since.get(terms.digest)
+    if loosened is None:
+        why = f"the policy that {unit} was cut over under is not on record - expected {terms.digest[:12]}, found none"
+        return [_say(ReasonKind.POLICY, why, f"not on record: {terms.digest}")]
+    todo = "put it back in policy.yaml, or let two answer for it: 'extranet gate except --kind policy'"
+    return [
+        _say(
+            ReasonKind.POLICY,
+            f"policy {one.name} was {one.then} when the cutover of {unit} was allowed ({say_moment(terms.at)}), "
+            f"is {one.now} now: {todo}",
+            one.change,
+        )
+        for one in loosened
+    ]
 
 
 def _waited(

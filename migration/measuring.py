@@ -25,6 +25,7 @@ from migration.evidence import (
 from migration.ledger.leases import uptime_s
 from migration.proof import Situation
 from migration.soak_samples import collect_samples
+from migration.terms import fold_policies, note_policy
 from migration.units import fold, last_changes, own_acts, soaking_since
 from migration.waivers import fold_waivers
 from nornir_tasks.changes import read_configs
@@ -185,7 +186,15 @@ def read_situation(
         soak=collect_samples(campaign.folder, events, since=soaking_since(records)),
         acts=own_acts(events),
         archives=collect_archives(campaign.folder, events),
+        policies=fold_policies(events),
     )
+
+
+def keep_policy(campaign: Campaign) -> str:
+    """See that the ledger holds the values of the policy of now; return its digest."""
+    body = note_policy(campaign.county.policy)
+    campaign.ledger.append(Kind.NOTE, f"policy/{campaign.target}/{body['digest']}", body)
+    return str(body["digest"])
 
 
 def choose_stations(campaign: Campaign, names: Iterable[str]) -> list[str]:

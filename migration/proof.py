@@ -12,7 +12,8 @@ What counts as proof for one cell (station, plane, service, family, reach or blo
 
 All times that decide are the controller's (the run's window); a station's own clock must only agree with them.
 Everything not proven is a reason, by station and service. No check at all is a reason too. What an exception may
-excuse is what a run of now saw go wrong, or a wait that is not over: never that nobody looked (`EXCUSABLE`).
+excuse is what a run of now saw go wrong, a wait that is not over, or a policy that was loosened: never that nobody looked
+(`EXCUSABLE`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from migration.archive import Archives
 from migration.clock import to_iso
 from migration.evidence import Bound, Evidence
 from migration.soak_samples import SoakSample
+from migration.terms import Loosening, Policies, find_loosened, policy_values
 from migration.units import Act, Change, UnitRecord, UnitState, devices_under
 from nornir_tasks.stations.model import WHOSE_WAY, Check, Outcome, Result
 
@@ -68,6 +70,8 @@ class ReasonKind(StrEnum):
     """Nothing is expected, or nothing was named."""
     SILENT = "silent"
     """What runs now on the devices is not known."""
+    POLICY = "policy"
+    """The policy asks less now than when the unit was cut over."""
     NO_WAY_BACK = "no-way-back"
     ARCHIVE = "archive"
     """A legacy router's configuration is not kept, so its line could not be rebuilt."""
@@ -84,15 +88,17 @@ class ReasonKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-EXCUSABLE = frozenset({ReasonKind.FAILED, ReasonKind.UNKNOWN, ReasonKind.SOAK, ReasonKind.HOLD})
+EXCUSABLE = frozenset({ReasonKind.FAILED, ReasonKind.UNKNOWN, ReasonKind.SOAK, ReasonKind.HOLD, ReasonKind.POLICY})
 """All that a recorded exception may excuse: a service that a station saw fail, a station that a run of now did not reach,
-and a wait. Everything else is remedied by measuring, repairing or waiting, or must never be passed over."""
+a wait, and a policy that asks less than it did. Everything else is remedied by measuring, repairing or waiting, or must
+never be passed over."""
 
 
 class Reason(Model):
     """One thing that stands against. `station`, `service` and `check` are empty when it is not about a measurement.
 
-    `aspect` names what failed of a measurement (`tcp`, `tls,http`), and of a wait what is awaited and since when.
+    `aspect` names what failed of a measurement (`tcp`, `tls,http`), of a wait what is awaited and since when, of a policy
+    which value was loosened from what to what.
     """
 
     station: str
@@ -174,6 +180,7 @@ class Situation:
     `resuming` is the key of the open intent that is being taken up again, which then does not stand against itself.
     `waivers` are the exceptions on record, over ones too.
     `soak` holds the samples of old lines, lost ones included, in the ledger's order; `acts` our own changes, `own_acts`.
+    `policies` are those on record, with the one that each unit was cut over under (`fold_policies`).
     """
 
     county: County
@@ -190,11 +197,23 @@ class Situation:
     acts: tuple[Act, ...] = ()
     archives: Archives = field(default_factory=dict)
     """What is archived of units' legacy routers, for the stages that take a line away."""
+    policies: Policies = field(default_factory=Policies)
 
     @cached_property
     def now_s(self) -> float:
         """Now as Unix time."""
         return self.now.timestamp()
+
+    @cached_property
+    def loosened_since(self) -> Mapping[str, tuple[Loosening, ...]]:
+        """What each policy on record asked that the one of now does not, by its digest."""
+        now = policy_values(self.policy)
+        return {digest: find_loosened(then, now) for digest, then in self.policies.values.items()}
+
+    @cached_property
+    def sampled_less(self) -> dict[tuple[str, str], str]:
+        """What was found out so far about policies that samples were taken under, by theirs and the unit's terms."""
+        return {}
 
     @cached_property
     def cells(self) -> dict[Cell, Known]:

@@ -19,7 +19,7 @@ from inventory.model import EXTRANET, Protocol, Unit
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind, digest_of
-from migration.measuring import OnProgress, no_progress
+from migration.measuring import OnProgress, keep_policy, no_progress
 from migration.old_lines import line_of, wanted_names
 from migration.proof import Situation
 from migration.soak import next_stage, stand_soak
@@ -83,6 +83,7 @@ def take_sample(
             before={u.id: before[u.id] for u in units if u.id in before},
             raw=digest_of(raw_content(raw)),
             target=campaign.target,
+            policy=keep_policy(campaign),
         )
         write_sample(campaign.folder, sample, raw)
         event = ledger.append(Kind.SOAK, f"soak/{sample.digest}", sample.body())

@@ -18,6 +18,7 @@ from inventory.wording import counted
 from migration.old_lines import LinePort, OldLine, is_inside
 from migration.proof import CLOCK_SKEW_S, Situation, say_moment
 from migration.soak_samples import SoakSample
+from migration.terms import policy_values, say_sampled_less
 from migration.units import UnitState
 from nornir_tasks.old_line import FlowSeen, PortSeen, Usage, is_unicast
 
@@ -125,7 +126,22 @@ class Lookout:
         late = sample.recorded - sample.taken_to
         if not -CLOCK_SKEW_S <= late <= RECORDED_WITHIN_S:
             return f"the ledger took it at {say_moment(sample.recorded)}, which is not its time"
-        return ""
+        return self.taken_under_less(sample.policy)
+
+    def taken_under_less(self, digest: str) -> str:
+        """Say that samples taken under a policy looked less closely than the unit's terms and those of now want."""
+        terms = self.situation.policies.terms.get(self.unit.id)
+        known, key = self.situation.sampled_less, (digest, terms.digest if terms else "")
+        if key not in known:
+            values = self.situation.policies.values
+            asked = [policy_values(self.situation.policy), *(v for v in [values.get(key[1])] if v is not None)]
+            sampled = values.get(digest)
+            known[key] = (
+                "the policy it was taken under is not on record"
+                if sampled is None
+                else say_sampled_less(sampled, *asked)
+            )
+        return known[key]
 
     def see_unknown(self, sample: SoakSample) -> Iterator[Finding]:
         must = set(self.policy.must_know)

@@ -40,6 +40,8 @@ class SoakSample(Model):
     raw: str = ""
     target: str = ""
     """The network it was taken on, as events name it."""
+    policy: str = ""
+    """Digest of the policy it was taken under."""
     problem: str = ""
     recorded: float = 0.0
     seq: int = 0
@@ -73,6 +75,7 @@ class SoakSample(Model):
             "devices": [u.device for u in self.usages],
             "taken_from": self.taken_from,
             "taken_to": self.taken_to,
+            **({"policy": self.policy} if self.policy else {}),
         }
 
 
@@ -86,6 +89,7 @@ def make_sample(
     before: Mapping[str, str],
     raw: str = "",
     target: str = "",
+    policy: str = "",
 ) -> SoakSample:
     """Bind a sample together."""
     draft = SoakSample(
@@ -98,6 +102,7 @@ def make_sample(
         before=dict(before),
         raw=raw,
         target=target,
+        policy=policy,
     )
     return draft.model_copy(update={"digest": digest_of(_content(draft))})
 

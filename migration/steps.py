@@ -39,6 +39,7 @@ from migration.measuring import (
     count_stations,
     devices_under_checks,
     keep,
+    keep_policy,
     no_progress,
     read_bound,
     read_situation,
@@ -206,7 +207,8 @@ def new_change_id(campaign: Campaign, step: str) -> str:
 
 
 def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
-    """Write a gate's word down, with the digests of all that it was given under."""
+    """Write a gate's word down, with the digests of all that it was given under, and the policy's values besides."""
+    keep_policy(campaign)
     since = campaign.clock.now().timestamp() - campaign.county.policy.timers.evidence_ttl_s
     runs = [e.body for e in campaign.events() if e.kind is Kind.EVIDENCE and ended_at(e.body) >= since]
     campaign.ledger.append(

@@ -404,7 +404,7 @@ def except_(
         list[str] | None, typer.Option(help="Only about these checks, as `gate explain --json` names them.")
     ] = None,
     kind: Annotated[
-        list[str] | None, typer.Option(help="Only reasons of these kinds: failed, unknown, soak or hold.")
+        list[str] | None, typer.Option(help="Only reasons of these kinds: failed, unknown, soak, hold or policy.")
     ] = None,
     why: Annotated[str, typer.Option(help="The reason, for whoever reads the record in a year.")] = "",
     by: Annotated[str, typer.Option(help="The title of who asks for it.")] = "",

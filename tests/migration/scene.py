@@ -43,6 +43,7 @@ from migration.evidence import Bound, Evidence, inventory_digest, make_evidence
 from migration.matrix import BLOCKED_WAY, REACH_WAY
 from migration.proof import Situation
 from migration.soak_samples import SoakSample
+from migration.terms import Policies, Terms, note_policy
 from migration.units import (
     Step,
     UnitState,
@@ -359,8 +360,12 @@ def situation_of(
     resuming: str | None = None,
     soak: Iterable[SoakSample] | None = None,
     archives: Archives | None = None,
+    cut_over_under: Policy | None = None,
 ) -> Situation:
-    """Put a situation together as a command would; old lines were watched and seen unused unless samples are given."""
+    """Put a situation together as a command would; old lines were watched and seen unused unless samples are given.
+
+    Whoever is cut over was so under the policy of now, unless `cut_over_under` says another.
+    """
     moment = now or story.at
     return Situation(
         county=county,
@@ -375,6 +380,18 @@ def situation_of(
         soak=tuple(clean_samples(county, story.events, moment) if soak is None else soak),
         acts=own_acts(story.events),
         archives=archive_all(county) if archives is None else archives,
+        policies=policies_of(county, story, cut_over_under or county.policy),
+    )
+
+
+def policies_of(county: County, story: Story, then: Policy) -> Policies:
+    """Return the policies on record had every cutover of a story been allowed under one, and samples taken under now's."""
+    notes = [note_policy(p) for p in (then, county.policy)]
+    records = fold(story.events, county)
+    at = {u: r.entered[UnitState.CUT_OVER] for u, r in records.items() if UnitState.CUT_OVER in r.entered}
+    return Policies(
+        values={n["digest"]: n["policy"] for n in notes},
+        terms={unit: Terms(digest=notes[0]["digest"], at=moment) for unit, moment in at.items()},
     )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from inventory.model import County, Source
 from migration.events import Event
+from migration.evidence import policy_digest
 from migration.old_lines import OldLine, line_of
 from migration.soak_samples import SoakSample, make_sample
 from migration.units import UnitRecord, UnitState, fold
@@ -77,6 +78,7 @@ def sample_at(
         taken_from=at,
         taken_to=at,
         before=dict.fromkeys(named, before.digest) if before is not None else {},
+        policy=policy_digest(county.policy),
     )
     return made.model_copy(update={"recorded": at, "seq": seq})
 
