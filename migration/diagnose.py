@@ -14,6 +14,7 @@ from inventory.topology import site_router
 from migration.campaign import Campaign
 from nornir_tasks.drivers import Driver, RouterProbe, RouterSight
 from nornir_tasks.hosts import run_on_devices
+from nornir_tasks.stations.collect import digest_output
 from nornir_tasks.stations.model import Check, Outcome, Result
 
 
@@ -37,9 +38,11 @@ def diagnose(campaign: Campaign, results: Sequence[Result]) -> list[Result]:
             sight = sights.get(probe)
             words = _explain(router, sight, campaign) if sight else f"{router} cannot be asked: {outcome.error}"
             told = {"router": router, "says": words, "saw": sight.model_dump(mode="json") if sight else None}
+            said = {digest_output(sight.said): sight.said} if sight and sight.said else {}
             for number in numbers:
                 found = out[number]
-                out[number] = found.model_copy(update={"raw": {**found.raw, "from_its_router": told}})
+                raw = {**found.raw, "from_its_router": told, "output": [*found.raw.get("output", ()), *said]}
+                out[number] = found.model_copy(update={"raw": raw, "said": found.said | said})
     return out
 
 

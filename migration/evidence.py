@@ -4,6 +4,9 @@ One file a run, `evidence/<digest>.json.gz`: the digest is the sha256 over the c
 compression), which holds the results and everything they are bound to. The ledger's evidence event names the digest,
 so the chain covers the files too. A file that is missing, changed or says other than its event is no evidence, with the
 reason; and since nobody knows what it held, it also outweighs everything older about its units (see `gates`).
+
+Beside it stands what stations and servers answered, word for word, in `evidence/<output>.raw.gz`: every session's words once,
+by their sha256, which the results that were read from them name (`raw.output`). Evidence whose words are gone is lost too.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from inventory.errors import ExtranetError
 from inventory.model import County, Model, Policy
@@ -40,6 +43,16 @@ class EvidenceWriteError(ExtranetError):
     def __init__(self, path: Path, why: str) -> None:
         self.path, self.why = path, why
         super().__init__(f"{path}: evidence not written: {why}; free space or rights, then measure again")
+
+
+class OutputLostError(ExtranetError):
+    """What a result was read from is not there any more as it was."""
+
+    exit_code = 1
+
+    def __init__(self, file: str, why: str) -> None:
+        self.file, self.why = file, why
+        super().__init__(f"{file}: {why}; the result stands for nothing: measure again")
 
 
 class Bound(Model):
@@ -72,6 +85,10 @@ class Evidence(Model):
     withheld: tuple[str, ...] = ()
     target: str = ""
     """The network it was measured on, as events name it: what a lab showed proves nothing of the field."""
+    output: str = ""
+    """Digest of the file with what was said word for word; empty where nobody said anything."""
+    said: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    """These words by their digests, until they are written; `read_output` reads them again."""
     problem: str = ""
     seq: int = 0
     """Number of its ledger event; not part of what the digest covers."""
@@ -85,6 +102,11 @@ class Evidence(Model):
     def file(self) -> str:
         """Where it is kept, relative to the county's folder."""
         return f"{EVIDENCE_DIR}/{self.digest}.json.gz"
+
+    @property
+    def output_file(self) -> str:
+        """Where all that was said is kept, relative to the county's folder."""
+        return f"{EVIDENCE_DIR}/{self.output}.raw.gz"
 
     def body(self) -> dict[str, Any]:
         """Return the body of its ledger event."""
@@ -100,6 +122,7 @@ class Evidence(Model):
             "bound": self.bound.model_dump(mode="json"),
             "withheld": list(self.withheld),
             "target": self.target,
+            **({"output": self.output} if self.output else {}),
         }
 
 
@@ -140,7 +163,10 @@ def make_evidence(
     target: str = "",
 ) -> Evidence:
     """Bind results together; equal input in any order gives an equal digest."""
-    kept = tuple(sorted(results, key=lambda r: (r.check.id, r.at, canonical_json(r.model_dump(mode="json")))))
+    results = list(results)
+    said = {digest: words for r in results for digest, words in r.said.items()}
+    bare = (r.model_copy(update={"said": {}}) if r.said else r for r in results)
+    kept = tuple(sorted(bare, key=lambda r: (r.check.id, r.at, canonical_json(r.model_dump(mode="json")))))
     draft = Evidence(
         digest="",
         run=run,
@@ -151,17 +177,26 @@ def make_evidence(
         units=tuple(sorted(set(units))),
         withheld=tuple(sorted(set(withheld))),
         target=target,
+        output=digest_of(output_content(said)) if said else "",
+        said=said,
     )
     return draft.model_copy(update={"digest": digest_of(_content(draft))})
 
 
+def output_content(said: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the file of everything that was said holds; its digest is over this."""
+    return {"format": FORMAT, "kind": "probe-raw", "sessions": dict(said)}
+
+
 def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
-    """Keep evidence on the disk, whole or not at all; does nothing when it is there already.
+    """Keep evidence on the disk, what was said first, each whole or not at all; does nothing when it is there already.
 
     Raises:
         EvidenceWriteError: full disk or no rights.
     """
     path = county_dir / evidence.file
+    if evidence.said and _find_loss(county_dir / evidence.output_file, evidence.output):
+        write_content(county_dir / evidence.output_file, output_content(evidence.said))
     if _read_whole(path, evidence.digest)[0] is None:
         write_content(path, _content(evidence))
     return path
@@ -207,7 +242,44 @@ def read_evidence(county_dir: Path, body: Mapping[str, Any]) -> Evidence:
     holds = found.body()
     if canonical_json({name: value for name, value in body.items() if name in holds}) != canonical_json(holds):
         return claimed.model_copy(update={"problem": f"{claimed.file} says other than its event in the ledger"})
-    return found
+    lost = _find_loss(county_dir / found.output_file, found.output) if found.output else ""
+    return claimed.model_copy(update={"problem": lost}) if lost else found
+
+
+def read_output(county_dir: Path, evidence: Evidence, result: Result) -> tuple[str, ...]:
+    """Return what a result of some evidence was read from, word for word; empty where nobody said anything.
+
+    Raises:
+        OutputLostError: the file, or these words in it, are not what they were.
+    """
+    wanted = [str(d) for d in result.raw.get("output", ())]
+    if not wanted:
+        return ()
+    content, why = load_content(county_dir / evidence.output_file, evidence.output)
+    sessions = content.get("sessions")
+    words = [sessions.get(d) if isinstance(sessions, dict) else None for d in wanted]
+    for digest, said in zip(wanted, words, strict=True):
+        if not isinstance(said, str) or hashlib.sha256(said.encode()).hexdigest() != digest:
+            raise OutputLostError(evidence.output_file, why or f"holds nothing of digest {digest[:12]}")
+    return tuple(map(str, words))
+
+
+def _find_loss(path: Path, digest: str) -> str:
+    """Return why a file is not what it was when written (empty when it is). An untouched one is looked at once."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return f"{EVIDENCE_DIR}/{path.name} is missing"
+    mark = (str(path), digest, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if mark not in _whole:
+        _, why = load_content(path, digest)
+        if why:
+            return why
+        _whole.add(mark)
+    return ""
+
+
+_whole: set[tuple[str, str, int, int, int]] = set()
 
 
 def collect_evidence(

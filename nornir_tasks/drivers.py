@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network
 from typing import ClassVar, Protocol
 
+from pydantic import Field
+
 from inventory.errors import ExtranetError
 from inventory.model import Model
 from nornir_tasks.old_line import UsageRead
@@ -36,7 +38,10 @@ class RouterProbe(Model):
 
 
 class RouterSight(Model):
-    """What a router saw: echo requests sent and answered, and who answered on the way (None: nobody)."""
+    """What a router saw: echo requests sent and answered, and who answered on the way (None: nobody).
+
+    `said` is what this was read from, word for word.
+    """
 
     probe: RouterProbe
     sent: int
@@ -44,6 +49,7 @@ class RouterSight(Model):
     hops: tuple[str | None, ...] = ()
     reached: bool = False
     problem: str = ""
+    said: str = Field(default="", exclude=True, repr=False)
 
 
 class Driver(Protocol):

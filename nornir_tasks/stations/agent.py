@@ -28,6 +28,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,8 @@ FLOOR_PACKET_BYTES, FLOOR_SHARE = 1200, 0.95
 """Of what is sent at a line's floor, so much must arrive."""
 MOST_ASKED, MOST_NAMED = 3, 16
 """Of the resolvers that a host's file names libc asks no more than three (resolv.conf(5)); all are told."""
+MOST_WEB_BYTES, MOST_PLAIN_BYTES, MOST_DNS_BYTES, MOST_ECHOES = 1024, 256, 1232, 60
+"""How much of what a check saw goes home as it came: the rest says nothing more to who looks at it later."""
 LEAST_MTU: dict[int, int] = {socket.AF_INET: 68, socket.AF_INET6: 1280}
 HEADER_BYTES: dict[int, int] = {socket.AF_INET: 28, socket.AF_INET6: 48}
 """Of an echo request or UDP datagram: IP and ICMP (or UDP) headers."""
@@ -98,7 +101,7 @@ class TurnedAwayError(OSError):
 
 
 class Probe:
-    """What one piece of work found: findings and a little raw data.
+    """What one piece of work found: findings, a little raw data, and what it `seen`, as it came from the wire.
 
     `silence` is how a blocked try was turned away, `heard` whether somebody on the way said so.
     """
@@ -106,6 +109,7 @@ class Probe:
     def __init__(self) -> None:
         self.findings: list[FindingData] = []
         self.raw: dict[str, Any] = {}
+        self.seen: dict[str, Any] = {}
         self.connected = False
         self.silence = ""
         self.heard = False
@@ -243,8 +247,14 @@ def explain(error: OSError, leg: str, family: int, timeout: float) -> tuple[str,
 class DnsAnswer:
     """What a resolver said: the addresses of the name asked for, through its aliases."""
 
-    def __init__(self, addresses: list[str], rcode: int, truncated: bool) -> None:  # noqa: FBT001 - a record of three
-        self.addresses, self.rcode, self.truncated = addresses, rcode, truncated
+    def __init__(
+        self,
+        addresses: list[str],
+        rcode: int,
+        truncated: bool,  # noqa: FBT001 - a record of four
+        packet: bytes,
+    ) -> None:
+        self.addresses, self.rcode, self.truncated, self.packet = addresses, rcode, truncated, packet
 
 
 def dns_query(name: str, qtype: int, number: int) -> bytes:
@@ -297,7 +307,7 @@ def read_dns(packet: bytes, number: int, name: str, qtype: int) -> DnsAnswer:
                 addresses.append(socket.inet_ntop(socket.AF_INET6 if qtype == 28 else socket.AF_INET, data))
     except (IndexError, struct.error, OSError) as error:
         raise ValueError(f"a broken packet ({error})") from error
-    return DnsAnswer(sorted(set(addresses)), flags & 0xF, bool(flags & 0x0200))
+    return DnsAnswer(sorted(set(addresses)), flags & 0xF, bool(flags & 0x0200), packet)
 
 
 def ask_dns(leg: str, resolver: str, name: str, qtype: int, timeout: float) -> DnsAnswer:
@@ -377,6 +387,7 @@ def probe_dns(leg: str, resolvers: list[str], name: str, family: str, timeout: f
     started = time.monotonic()
     kind, qtype = ("AAAA", 28) if family == "ipv6" else ("A", 1)
     out: dict[str, Any] = {"outcome": FAILED, "words": "nobody to ask", "addresses": [], "answered": "", "silent": {}}
+    out["seen"] = {}
     for resolver in resolvers[:MOST_ASKED]:
         out["answered"] = ""
         try:
@@ -386,6 +397,7 @@ def probe_dns(leg: str, resolvers: list[str], name: str, family: str, timeout: f
         except ValueError as error:
             out["outcome"], words = FAILED, str(error)
         else:
+            out["seen"][resolver] = base64.b64encode(answer.packet[:MOST_DNS_BYTES]).decode()
             out |= {"addresses": answer.addresses, "answered": resolver, "outcome": PASSED, "words": ""}
             if not answer.rcode and answer.addresses:
                 break
@@ -432,6 +444,27 @@ def describe_certificate(tls: ssl.SSLSocket) -> dict[str, Any]:
     found = tls.getpeercert() or {}
     names = [str(pair[1]) for pair in found.get("subjectAltName", ()) if isinstance(pair, tuple)]
     return {"names": names[:8], "not_after": found.get("notAfter")}
+
+
+CERTIFICATES: dict[str, str] = {}
+"""Every certificate that was shown, by its sha256: told once, however many checks saw it."""
+
+
+def keep_chain(tls: ssl.SSLSocket) -> dict[str, Any]:
+    """Keep what a server has shown; return the digests, its own certificate first, and what was agreed on.
+
+    The whole chain is told by Python 3.10 and later; before, only the server's own certificate.
+    """
+    import hashlib
+
+    shown = [tls.getpeercert(binary_form=True) or b""]
+    with suppress(AttributeError, TypeError, ValueError, OSError):
+        inner: Any = tls._sslobj  # type: ignore[attr-defined]  # noqa: SLF001 - public only since Python 3.13
+        chain = [c if isinstance(c, bytes) else c.public_bytes(2) for c in inner.get_unverified_chain() or ()]
+        shown = chain or shown
+    digests = [hashlib.sha256(one).hexdigest() for one in shown[:4] if one]
+    CERTIFICATES.update({d: base64.b64encode(one).decode() for d, one in zip(digests, shown)})  # noqa: B905 - Python 3.9
+    return {"version": tls.version(), "cipher": (tls.cipher() or ("",))[0], "chain": digests}
 
 
 def connect(check: dict[str, Any], timeout: float) -> socket.socket:
@@ -514,6 +547,7 @@ def probe_service(check: dict[str, Any], timeout: float, trust: Trust) -> Probe:
     with sock:
         probe.connected = True
         probe.raw["source"] = sock.getsockname()[0]
+        probe.seen["tcp"] = [sock.getsockname()[1], *sock.getpeername()[:2]]
         probe.note("tcp", PASSED, f"{where} open", started)
         if check["protocol"] == "https":
             probe_web(check, sock, timeout, trust, probe)
@@ -533,6 +567,7 @@ def probe_banner(check: dict[str, Any], sock: socket.socket, timeout: float, pro
         probe.note("marker", outcome, f"first words - expected {marker!r}, found {words}", started)
         return
     probe.raw["first"] = first_bytes(data)
+    probe.seen["said"] = data[:MOST_PLAIN_BYTES].decode("latin-1")
     if has_marker(data, marker):
         probe.note("marker", PASSED, f"{marker!r} answers", started)
     else:
@@ -553,7 +588,7 @@ def probe_web(check: dict[str, Any], sock: socket.socket, timeout: float, trust:
         sock.settimeout(timeout)
         tls = context.wrap_socket(sock, server_hostname=name)
     except ssl.SSLCertVerificationError as error:
-        held = look_at_bad_certificate(check, timeout, trust)
+        held, probe.seen["tls"] = look_at_bad_certificate(check, timeout, trust)
         probe.raw["cert"] = held
         found = error.verify_message.rstrip(".") or "not valid"
         extra = "; ".join(f"{k} {v}" for k, v in held.items() if v)
@@ -569,28 +604,29 @@ def probe_web(check: dict[str, Any], sock: socket.socket, timeout: float, trust:
         probe.note("tls", FAILED, f"handshake as {name} - expected done, found {words}", started)
         return
     with tls:
-        held = describe_certificate(tls)
+        held, probe.seen["tls"] = describe_certificate(tls), keep_chain(tls)
         probe.raw["cert"] = held
         probe.note("tls", PASSED, f"certificate of {name}, valid until {held['not_after']}", started)
         probe_page(check, tls, timeout, probe)
 
 
-def look_at_bad_certificate(check: dict[str, Any], timeout: float, trust: Trust) -> dict[str, Any]:
-    """Say whose certificate it is that was refused: by its names when our CA made it, else by its fingerprint."""
+def look_at_bad_certificate(
+    check: dict[str, Any], timeout: float, trust: Trust
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Say whose certificate it is that was refused, by its names when our CA made it, else by its fingerprint; keep it."""
     for kind in ("lenient", "blind"):
         try:
             with connect(check, timeout) as sock:
                 tls = trust.context(kind).wrap_socket(sock, server_hostname=check["dns_name"])
                 with tls:
+                    kept = keep_chain(tls)
                     if kind == "lenient":
                         held = describe_certificate(tls)
-                        return {"for": ", ".join(held["names"]), "until": held["not_after"]}
-                    import hashlib
-
-                    return {"sha256": hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()[:16]}
+                        return {"for": ", ".join(held["names"]), "until": held["not_after"]}, kept
+                    return {"sha256": "".join(kept["chain"][:1])[:16]}, kept
         except (OSError, ssl.SSLError):
             continue
-    return {}
+    return {}, {}
 
 
 def probe_page(check: dict[str, Any], tls: ssl.SSLSocket, timeout: float, probe: Probe) -> None:
@@ -619,6 +655,7 @@ def probe_page(check: dict[str, Any], tls: ssl.SSLSocket, timeout: float, probe:
     body = data.partition(b"\r\n\r\n")[2]
     probe.raw["status"] = status
     probe.raw["first"] = first_bytes(body)
+    probe.seen["http"] = data[:MOST_WEB_BYTES].decode("latin-1")
     if status != 200:
         found = str(status) if status else (repr(first_bytes(data)) if data else f"nothing in {timeout:g} s")
         probe.note("http", FAILED, f"GET {check.get('path') or '/'} - expected 200, found {found}", started)
@@ -639,12 +676,13 @@ def probe_blocked(check: dict[str, Any], timeout: float, trust: Trust) -> Probe:
     started = time.monotonic()
     if check["protocol"] == "dns":
         try:
-            ask_dns(check["interface"], check["address"], check["dns_name"], 28, timeout)
+            answer = ask_dns(check["interface"], check["address"], check["dns_name"], 28, timeout)
         except OSError as error:
             note_blocked(probe, "dns", where, explain(error, check["interface"], family_of(check), timeout), started)
         except ValueError:
             probe.note("dns", FAILED, f"{where} - expected blocked, found a broken answer", started)
         else:
+            probe.seen["dns"] = {check["address"]: base64.b64encode(answer.packet[:MOST_DNS_BYTES]).decode()}
             probe.note("dns", FAILED, f"{where} - expected blocked, found a name server that answers", started)
         return probe
     try:
@@ -661,9 +699,11 @@ def probe_blocked(check: dict[str, Any], timeout: float, trust: Trust) -> Probe:
                 sock.settimeout(timeout)
                 with trust.context("lenient").wrap_socket(sock, server_hostname=check["dns_name"]) as tls:
                     who = "certificate of " + ", ".join(describe_certificate(tls)["names"])
+                    probe.seen["tls"] = keep_chain(tls)
             else:
                 data = read_until(sock, time.monotonic() + min(timeout, 1.0), lambda d: b"\n" in d, 512)
                 who = f"says {first_bytes(data)!r}" if data else ""
+                probe.seen["said"] = data[:MOST_PLAIN_BYTES].decode("latin-1")
         except (OSError, ssl.SSLError):
             who = ""
     probe.note("tcp", FAILED, f"{where} - expected blocked, found open" + (who and f" ({who})"), started)
@@ -1300,6 +1340,13 @@ class Echo:
             out["bytes"] = self.largest
         return out
 
+    @property
+    def seen(self) -> dict[str, Any]:
+        """Every packet in order, as bytes and the milliseconds until its answer (none: lost), and what others said."""
+        sent = [[size, round(self.rtts_ms[n], 2) if n in self.rtts_ms else None] for n, (size, _) in self.out.items()]
+        said = {str(size): told for size, told in self.told.items()}
+        return {"sent": sent[:MOST_ECHOES], "of": len(sent), "too_big": said, "pieces": list(self.pieces.values())[:4]}
+
 
 class Echoes:
     """All echoes of a run at once, in one thread: each goes on when what it waits for is there, or its time is over."""
@@ -1697,6 +1744,7 @@ class Run:
             "cpu_s": round(time.process_time(), 3),
             "legs": {leg: leg_addresses(leg) for leg in legs},
             "checks": out,
+            "certificates": dict(CERTIFICATES),
             "ways": [self._way_back(number, way) for number, way in enumerate(self.ways)],
             "session": self._session(),
         }
@@ -1718,6 +1766,7 @@ class Run:
             out["findings"] = [echo.judge_burst()] if echo.wants_burst else []
             out["findings"] += [echo.judge_size("mtu-back")] if echo.wants_size else []
             out["raw"] = echo.data
+            out["seen"] = {"echo": echo.seen}
         return out
 
     def _finished(self, trace: Trace) -> dict[str, Any]:
@@ -1755,11 +1804,13 @@ class Run:
     def _reach(self, check: dict[str, Any]) -> dict[str, Any]:
         findings: list[FindingData] = []
         raw: dict[str, Any] = {}
+        seen: dict[str, Any] = {}
         ends = []
         key = dns_key(check)
         if key:
             ends.append(self.done_at.get(key))
             findings.append(self._dns_finding(check, key, raw))
+            seen["dns"] = (self.done.get(key) or {}).get("seen")
         if check["protocol"] != "dns":
             service = service_key(check)
             ends.append(self.done_at.get(service))
@@ -1767,6 +1818,7 @@ class Run:
             if found is not None:
                 findings.extend(found.findings)
                 raw.update(found.raw)
+                seen.update(found.seen)
             else:
                 findings.append(
                     finding("tcp", UNKNOWN, self._why_missing(service), missing=self._name_missing(service))
@@ -1775,10 +1827,11 @@ class Run:
         wanted = check.get("way", ())
         if echo is not None:
             raw.update(echo.data)
+            seen["echo"] = echo.seen
             findings += [echo.judge_burst()] if "icmp" in wanted else []
             findings += [echo.judge_size("mtu")] if "mtu" in wanted else []
             findings += [echo.judge_answers()] if "mtu-back" in wanted else []
-        return self._one(check, findings, raw, self._trace_data(check), ends)
+        return self._one(check, findings, raw, self._trace_data(check), ends, seen=seen)
 
     def _dns_finding(self, check: dict[str, Any], key: Key, raw: dict[str, Any]) -> FindingData:
         if not key[2]:
@@ -1822,7 +1875,7 @@ class Run:
             findings[0] = finding(findings[0]["aspect"], UNKNOWN, words, findings[0]["ms"])
         if trace is not None and trace.turned_away:
             raw["turned_away"] = trace.turned_away[1]
-        return self._one(check, findings, raw, {}, ends)
+        return self._one(check, findings, raw, {}, ends, seen=found.seen)
 
     def _why_missing(self, key: Key) -> str:
         return self.broken.get(key) or f"not run by the deadline of {self.deadline_s:g} s"
@@ -1847,12 +1900,15 @@ class Run:
         raw: dict[str, Any],
         trace: dict[str, Any],
         ends: list[float | None] | None = None,
+        *,
+        seen: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         times = [t for t in ends or () if t is not None]
         return {
             "id": check.get("id") if isinstance(check, dict) else None,
             "findings": findings,
             "raw": raw,
+            "seen": seen or {},
             "trace": trace,
             "at": max(times) if times else time.time(),
         }

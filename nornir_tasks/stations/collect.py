@@ -6,6 +6,7 @@ Beside the stations, the servers whose services are asked for measure the ways b
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import marshal
 import re
@@ -54,6 +55,8 @@ DEADLINE_S = 40.0
 _LEAST_DEADLINE_S = 5.0
 _PAUSE_S = 1.0
 _SKEW_WORTH_SAYING_S = 2.0
+_MOST_UNREAD = 4096
+"""Characters kept of an answer that could not be read: its end."""
 _PACE_MS = 10.0
 """Between two ways that are asked for at once: what a router says `time exceeded` to one asker without falling silent."""
 
@@ -194,7 +197,7 @@ class _Measuring:
         if address is None:
             raise no_address(vantage)
         request, nonce = pack_request(words)
-        return _find_answer(_talk(ssh_command(self.access, address), build_script(request), deadline_s), nonce)
+        return _find_answer(_talk(ssh_command(self.access, address), build_script(request), deadline_s), nonce)[0]
 
     def listen(self, vantage: str, words: Mapping[str, Any]) -> subprocess.Popen[bytes]:
         """Start a vantage's session and leave it running; whoever speaks to it notices when it is not there."""
@@ -237,7 +240,10 @@ class _Measuring:
             )
         except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
             found = _as_unmeasured(checks[0].station, error)
-            return unmeasured(checks, found.aspect, found.why, at=time.time(), missing=found.missing)
+            out = unmeasured(checks, found.aspect, found.why, at=time.time(), missing=found.missing)
+            came = answer.text[-_MOST_UNREAD:]
+            said = {digest_output(came): came} if came else {}
+            return [r.model_copy(update={"raw": {"output": list(said)}, "said": said}) if said else r for r in out]
 
     def look_back(self, server: str, ways: Mapping[WayBack, list[str]], deadline_s: float) -> Sights:
         """Measure a server's ways back; whatever goes wrong is why they were not seen."""
@@ -250,9 +256,11 @@ class _Measuring:
                 (), self.access, self.county, deadline_s, ways=request_of(ways, self.hops, self.county)
             )
             text = _talk(ssh_command(self.access, address), build_script(request), deadline_s)
-            rows = _find_answer(text, nonce).get("ways")
+            answer, line = _find_answer(text, nonce)
+            rows = answer.get("ways")
             by_id = {row.get("id"): row for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
-            return Sights(rows={way: by_id[way.id] for way in ways if way.id in by_id})
+            seen: dict[WayBack, Mapping[str, Any]] = {way: by_id[way.id] for way in ways if way.id in by_id}
+            return Sights(rows=seen, said={server: (digest_output(line), line)})
         except Exception as error:  # noqa: BLE001 - the one boundary per server: recorded, never lost
             found = _as_unmeasured(server, error)
             return Sights(silent={server: (f"{found.why} (asked of {server})", found.missing)})
@@ -560,7 +568,7 @@ def read_results(
     Raises:
         StationUnmeasuredError: there is no answer to this request in the text.
     """
-    answer = _find_answer(text, nonce)
+    answer, line = _find_answer(text, nonce)
     told = answer.get("checks")
     if not isinstance(told, list):
         words = "its answer - expected a list of checks, found none"
@@ -570,7 +578,7 @@ def read_results(
     shared: dict[str, Any] = {"clock_skew_s": skew_s, "host": answer.get("host"), "session": nonce}
     if skew_s is not None and abs(skew_s) > _SKEW_WORTH_SAYING_S:
         shared["clock"] = f"the station's clock is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}"
-    reader = _Reader(shared, answer, sights or Sights(), hops, county)
+    reader = _Reader(shared, answer, digest_output(line), line, sights or Sights(), hops, county)
     out = []
     for check in checks:
         row = by_id.get(check.id)
@@ -585,7 +593,13 @@ def read_results(
     return out
 
 
-def _find_answer(text: str, nonce: str) -> dict[str, Any]:
+def digest_output(said: str) -> str:
+    """Return the sha256 by which a session's own words are kept."""
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _find_answer(text: str, nonce: str) -> tuple[dict[str, Any], str]:
+    """Return the answer to a request, and the line it stands in."""
     for line in text.splitlines():
         if line.startswith(f"{SENTINEL} {nonce} "):
             try:
@@ -594,7 +608,7 @@ def _find_answer(text: str, nonce: str) -> dict[str, Any]:
                 words = f"its answer - expected JSON, found it cut short ({counted(len(line), 'byte')})"
                 raise StationUnmeasuredError("agent", words, Missing.UNPARSABLE) from error
             if isinstance(answer, dict):
-                return answer
+                return answer, line
     found = repr(text.strip()[:80]) if text.strip() else "nothing"
     raise StationUnmeasuredError("agent", f"its answer - expected JSON, found {found}", Missing.UNPARSABLE)
 
@@ -616,6 +630,9 @@ class _Reader:
 
     shared: Mapping[str, Any]
     answer: Mapping[str, Any]
+    digest: str
+    line: str
+    """The answer as it came, and its digest."""
     sights: Sights
     hops: HopBook
     county: County
@@ -641,6 +658,10 @@ class _Reader:
         raw |= back.raw
         if trace.get("hops"):
             raw["hops"] = trace["hops"]
+        said = {self.digest: self.line}
+        if back.hops or back.raw:
+            said |= dict([self.sights.said[check.server]]) if check.server in self.sights.said else {}
+        raw["output"] = list(said)
         result = Result(
             check=check,
             outcome=Outcome.UNKNOWN,
@@ -651,6 +672,7 @@ class _Reader:
             at=float(row["at"]),
             ms=round(sum(f.ms or 0.0 for f in findings), 1),
             raw=raw,
+            said=said,
         )
         return conclude(result)
 

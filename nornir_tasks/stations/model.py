@@ -160,6 +160,9 @@ class Result(Model):
     """Unix time at the station when the check ended."""
     ms: float = 0.0
     raw: dict[str, Any] = Field(default_factory=dict)
+    """What was measured; `output` in it names, by sha256, the sessions' own words that this was read from."""
+    said: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    """These words by their digests, as they came; evidence keeps them apart, so a result read from it has none."""
 
     @property
     def missing(self) -> Missing | None:

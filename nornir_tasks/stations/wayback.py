@@ -33,14 +33,19 @@ class WayBack(NamedTuple):
 
 @dataclass
 class Sights:
-    """What servers' vantages saw: a row of the agent's answer by way; `silent` says why a vantage saw nothing."""
+    """What servers' vantages saw: a row of the agent's answer by way; `silent` says why a vantage saw nothing.
+
+    `said` holds each vantage's answer as it came, behind its digest.
+    """
 
     rows: dict[WayBack, Mapping[str, Any]] = field(default_factory=dict)
+    said: dict[str, tuple[str, str]] = field(default_factory=dict)
     silent: dict[str, tuple[str, Missing]] = field(default_factory=dict)
 
     def merge(self, other: Sights) -> None:
         """Take in what another vantage saw."""
         self.rows |= other.rows
+        self.said |= other.said
         self.silent |= other.silent
 
 

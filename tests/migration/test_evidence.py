@@ -18,12 +18,14 @@ from migration.events import Kind
 from migration.evidence import (
     Evidence,
     EvidenceWriteError,
+    OutputLostError,
     collect_evidence,
     config_digest,
     inventory_digest,
     load_content,
     make_evidence,
     read_evidence,
+    read_output,
     write_evidence,
 )
 from tests.migration.scene import T0, Story, build_county, measure
@@ -139,6 +141,67 @@ def test_a_spoiled_file_is_no_evidence(tmp_path: Path, name: str) -> None:
     assert found.problem
     assert found.results == ()
     assert (found.taken_to, found.units) == (RUN.taken_to, RUN.units)
+
+
+WORDS = {hashlib.sha256(w.encode()).hexdigest(): w for w in ("EXTRANET 1 {}", "EXTRANET 2 {}", "EXTRANET 3 {}")}
+
+
+def with_words() -> Evidence:
+    """Return a run whose results were read from what two stations each and one server said."""
+    one, two, server = WORDS
+    results = [
+        r.model_copy(update={"raw": {**r.raw, "output": own}, "said": {d: WORDS[d] for d in own}})
+        for r, own in zip(RUN.results, [[one, server], [two, server]] * len(RUN.results), strict=False)
+    ]
+    return make_evidence(results, run="w", bound=RUN.bound, taken_from=RUN.taken_from, taken_to=RUN.taken_to)
+
+
+def test_what_was_said_is_kept_once_and_found_by_each_result(tmp_path: Path) -> None:
+    """Words that many results were read from stand once in a file of their own, under their digests."""
+    run = with_words()
+    write_evidence(tmp_path, run)
+    kept = json.loads(gzip.decompress((tmp_path / run.output_file).read_bytes()))
+    assert kept["sessions"] == WORDS
+    assert hashlib.sha256(gzip.decompress((tmp_path / run.output_file).read_bytes())).hexdigest() == run.output
+    found = read_evidence(tmp_path, json.loads(json.dumps(run.body())))
+    assert (found.problem, found.output, found.body()) == ("", run.output, run.body())
+    one, two, server = WORDS
+    assert read_output(tmp_path, found, found.results[0]) in ((WORDS[one], WORDS[server]), (WORDS[two], WORDS[server]))
+    assert all("EXTRANET" not in r.model_dump_json() for r in found.results)
+    assert read_output(tmp_path, RUN, RUN.results[0]) == ()
+
+
+def swap(content: dict[str, object]) -> None:
+    """Put one session's words in another's place."""
+    words = content["sessions"]
+    assert isinstance(words, dict)
+    one, two, *_ = words
+    words[one], words[two] = words[two], words[one]
+
+
+@pytest.mark.parametrize("name", ["words swapped", *sorted(SPOILINGS.keys() - {"a result turned", "not a number"})])
+def test_results_whose_words_are_gone_or_changed_are_no_evidence(tmp_path: Path, name: str) -> None:
+    """A raw file that is missing or changed in any way voids the results read from it, which are themselves untouched."""
+    act, why = (rewrite(swap), "was changed") if name == "words swapped" else SPOILINGS[name]
+    run = with_words()
+    write_evidence(tmp_path, run)
+    act(tmp_path / run.output_file)
+    found = read_evidence(tmp_path, run.body())
+    assert why in found.problem
+    assert f"{run.output}.raw.gz" in found.problem
+    assert found.results == ()
+    with pytest.raises(OutputLostError, match=r"\.raw\.gz"):
+        read_output(tmp_path, run, run.results[0])
+    write_evidence(tmp_path, run)
+    assert read_evidence(tmp_path, run.body()).problem == ""
+
+
+def test_an_event_that_is_silent_about_what_was_said_is_no_evidence(tmp_path: Path) -> None:
+    """Nobody takes the words away by leaving them out of the event."""
+    run = with_words()
+    write_evidence(tmp_path, run)
+    bare = {name: value for name, value in run.body().items() if name != "output"}
+    assert "says other than its event" in read_evidence(tmp_path, bare).problem
 
 
 @pytest.mark.parametrize(

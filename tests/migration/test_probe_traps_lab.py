@@ -3,6 +3,7 @@
 One lab of the county's first town, in which finance and party education are cut over, serves all tests of a worker.
 """
 
+import json
 import re
 import shlex
 import subprocess
@@ -110,6 +111,8 @@ def test_without_a_trap_every_aspect_is_measured_and_passes(town: ProbedTown) ->
         assert {"path", "return", "icmp", "mtu", "mtu-back", "vantage", "marker"} <= {f.aspect for f in result.findings}
         assert result.hops == ("chengguan-r1:lan.110", "core1:chengguan.110")
         assert result.return_hops == ("core1:lan.110", "chengguan-r1:wan1.110")
+        hosts = [json.loads(words.split(" ", 2)[2])["host"] for words in result.said.values()]
+        assert (hosts, list(result.said)) == ([CENTER, "srv-finance"], result.raw["output"])
 
 
 def test_an_answer_that_comes_back_over_the_old_line_is_seen(town: ProbedTown) -> None:
@@ -289,6 +292,7 @@ def test_a_stations_router_says_where_a_failure_lies(town: ProbedTown) -> None:
         faults.drop(town.lab, "core1", what, port=port, plane="finance")
         try:
             (result,) = diagnose(town.campaign, [town.see(check)])
+            assert '"ways": [{"id": "0"' in result.said[result.raw["output"][-1]]
         finally:
             faults.undrop(town.lab, "core1")
         assert result.outcome is FAILED

@@ -71,16 +71,16 @@ class RouterLook:
 
     def read(self, text: str) -> list[RouterSight]:
         """Return a sight for each probe; what the router did not say is a problem."""
-        rows: dict[str, dict[str, Any]] = {}
+        rows: dict[str, tuple[dict[str, Any], str]] = {}
         for nonce in self.nonces.values():
             start = f"{agent.SENTINEL} {nonce} "
             for line in text.splitlines():
                 if line.startswith(start):
-                    rows |= {row["id"]: row for row in json.loads(line.removeprefix(start))["ways"]}
-        return [_sight(probe, rows.get(str(number), {})) for number, probe in enumerate(self.probes)]
+                    rows |= {row["id"]: (row, line) for row in json.loads(line.removeprefix(start))["ways"]}
+        return [_sight(probe, *rows.get(str(number), ({}, ""))) for number, probe in enumerate(self.probes)]
 
 
-def _sight(probe: RouterProbe, row: dict[str, Any]) -> RouterSight:
+def _sight(probe: RouterProbe, row: dict[str, Any], said: str) -> RouterSight:
     trace, echo = row.get("trace") or {}, (row.get("raw") or {}).get("echo") or {}
     problem = str(row.get("problem") or trace.get("problem") or "") if row else "the router said nothing about it"
     return RouterSight(
@@ -90,6 +90,7 @@ def _sight(probe: RouterProbe, row: dict[str, Any]) -> RouterSight:
         hops=tuple(trace.get("hops") or ()),
         reached=bool(trace.get("reached")),
         problem=problem,
+        said=said,
     )
 
 

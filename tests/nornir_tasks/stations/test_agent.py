@@ -1,6 +1,9 @@
 """The agent against real services, routers and filters: it says what is wrong, and says unknown when it cannot know."""
 
 import ast
+import base64
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -9,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nornir_tasks.stations import agent
+from nornir_tasks.stations.collect import read_results
 from nornir_tasks.stations.model import Check, Finding, Outcome, Result
-from tests.nornir_tasks.stations.rig import CLOSED6, DNS4, DNS6, WEB4, WEB6, Rig, make_check
+from tests.nornir_tasks.stations.rig import BOOK, CLOSED6, DNS4, DNS6, WEB4, WEB6, Rig, county, make_check
 from tests.nornir_tasks.stations.services import name_answer
 
 lab = pytest.mark.lab
@@ -163,6 +168,70 @@ def test_without_a_resolver_the_address_is_enough(services: Rig) -> None:
     """A leg that has no resolver is not failed for it."""
     result = one(services, make_check(resolver=None))
     assert (result.outcome, result.findings[0].aspect) == (PASSED, "tcp")
+
+
+def words_of(result: Result) -> dict[str, Any]:
+    """Return the station's own document that a result was read from, proving its digest."""
+    (digest,) = result.raw["output"]
+    assert hashlib.sha256(result.said[digest].encode()).hexdigest() == digest
+    document: dict[str, Any] = json.loads(result.said[digest].split(" ", 2)[2])
+    return document
+
+
+@lab
+def test_what_a_check_saw_goes_home_as_it_came(services: Rig) -> None:
+    """The resolver's packet, the certificate itself, the page from its status line on, each echo: to be judged anew."""
+    result = one(services, make_check(way=("icmp", "mtu")))
+    document = words_of(result)
+    (row,) = document["checks"]
+    seen = row["seen"]
+    packet = base64.b64decode(seen["dns"][DNS6])
+    number = int.from_bytes(packet[:2], "big")
+    assert agent.read_dns(packet, number, "finance.example", 28).addresses == [WEB6]
+    shown = {d: base64.b64decode(c) for d, c in document["certificates"].items()}
+    assert all(hashlib.sha256(der).hexdigest() == d for d, der in shown.items())
+    own = x509.load_der_x509_certificate(shown[seen["tls"]["chain"][0]])
+    assert own.subject.rfc4514_string() == "CN=finance.example"
+    assert seen["http"].startswith("HTTP/1.1 200 ")
+    assert seen["http"].endswith("finance\n")
+    assert [size for size, _ in seen["echo"]["sent"]] == [104] * 5 + [1500]
+    assert row["trace"]["hops"] == list(result.raw["hops"])
+
+
+@lab
+def test_what_was_kept_is_read_to_the_same_result(services: Rig) -> None:
+    """Whoever has the words and the plan comes to the very same findings: of good checks and of bad."""
+    checks = [make_check(), make_check(id="old", port=4432), make_check(id="shut", port=444)]
+    results = services.measure(*checks)
+    (said,) = results[0].said.values()
+    window = (results[0].at - 60, results[0].at + 60)
+    nonce = results[0].raw["session"]
+    again = read_results(checks, said, nonce=nonce, hops=BOOK, county=county(), window=window)
+    assert [(r.outcome, r.why, r.findings, r.raw) for r in again] == [
+        (r.outcome, r.why, r.findings, r.raw) for r in results
+    ]
+
+
+@lab
+def test_what_is_kept_of_a_talkative_service_is_bounded(services: Rig) -> None:
+    """A page of a megabyte and a certificate seen by many checks cost what a small page and one check cost."""
+    good = services.authority.issue("talk", "finance.example")
+    with services.serving({"kind": "web", "address": "::", "port": 4440, "body": "finance " * 130_000, **good}):
+        checks = [make_check(id=f"c{n}", port=4440, trace=False) for n in range(12)]
+        results = services.measure(*checks)
+    document = words_of(results[0])
+    assert {len(row["seen"]["http"]) for row in document["checks"]} == {agent.MOST_WEB_BYTES}
+    assert len(document["certificates"]) <= 2
+    assert len(json.dumps(document)) < 4000 * len(checks)
+
+
+@lab
+@pytest.mark.parametrize(("port", "names"), [(4431, "CN=other.example"), (4433, "CN=finance.example")])
+def test_a_refused_certificate_is_kept_as_well(services: Rig, port: int, names: str) -> None:
+    """The certificate that was not accepted is what an auditor wants to see."""
+    document = words_of(one(services, make_check(port=port)))
+    own = document["certificates"][document["checks"][0]["seen"]["tls"]["chain"][0]]
+    assert x509.load_der_x509_certificate(base64.b64decode(own)).subject.rfc4514_string() == names
 
 
 OWN, HOSTS, STUB = "/etc/netns/finance/resolv.conf", "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"
