@@ -425,12 +425,8 @@ class Ledger:
     def _rows(self, connection: sa.Connection | None, after: int = 0) -> Iterator[Sequence[object]]:
         if connection is None:
             return
-        query = sa.text(f"{_IN_ORDER} WHERE seq > :after ORDER BY seq" if after else f"{_IN_ORDER} ORDER BY seq")
-        found = connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(
-            query, {"after": after} if after else {}
-        )
-        for part in found.partitions():
-            yield from part
+        where = f" WHERE seq > {after:d}" if after else ""
+        yield from self._database.stream(connection, f"{_IN_ORDER}{where} ORDER BY seq")
 
     def _find_hashes(self, connection: sa.Connection | None, seqs: Sequence[int]) -> dict[int, str]:
         if connection is None:

@@ -390,6 +390,20 @@ def test_what_is_no_text_at_all_is_altered(ledger: Ledger, home: Home) -> None:
         assert [(b.seq, b.kind) for b in ledger.verify()] == [(2, "altered")]
 
 
+def test_what_is_no_text_hides_nothing_around_it(tmp_path: Path) -> None:
+    """Where one text among thousands is no UTF-8, each event is still looked at once: before it, itself and after it."""
+    home = FileHome(tmp_path)
+    with opened(home) as ledger:
+        ledger.append_many(Entry(kind=Kind.NOTE, key=f"n{n}", body={"n": n}) for n in range(1, 2_501))
+    home.unguarded(
+        *(f"UPDATE events SET actor = CAST(x'ff41' AS TEXT) WHERE seq = {n}" for n in (1_700, 2_300)),
+        *(f"UPDATE events SET actor = 'x' WHERE seq = {n}" for n in (900, 1_001, 1_699, 1_701, 2_500)),
+    )
+    with opened(home, readonly=True) as again:
+        found = [(b.seq, b.kind) for b in again.verify()]
+    assert found == [(n, "altered") for n in (900, 1_001, 1_699, 1_700, 1_701, 2_300, 2_500)]
+
+
 def test_an_old_token_after_a_newer_one_is_forged(ledger: Ledger, home: Home) -> None:
     """A chain that is whole in itself, but in which an old lease's event follows a newer one's, is forged."""
     with ledger.hold("first"):
