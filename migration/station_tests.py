@@ -4,6 +4,9 @@
 first test of a station measures all of its selected tests in one session, by pytest-testinfra. What fails
 or is unknown fails, and a run that measured nothing fails. Without the option nothing is imported and nothing changes.
 
+`--extranet-units` takes only what stands on those units' LANs: a pipeline follows what is cut over, and the JUnit report
+names the units that were left out.
+
 What a station's session saw is one run of evidence: recorded where the county has a ledger, and kept as a file with
 `--extranet-evidence DIR`. Each test's JUnit properties name its evidence (`evidence`) and its own result (`result`), both
 by digest.
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from nornir_tasks.stations.wayback import Sights
 
 _COUNTY, _STATIONS, _EVIDENCE = "extranet_county", "extranet_stations", "extranet_evidence"
+_UNITS = "extranet_units"
+LEFT_OUT = "units_left_out"
+"""The JUnit property that names the units whose checks were not run, because others were chosen."""
 _WHOLE_STATIONS = ("no", "load", "loadscope", "loadfile", "loadgroup")
 """How xdist may share the tests out: a station's go to one worker, which asks it once."""
 _PROPERTY = "extranet_check"
@@ -40,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("extranet", "checks from a county's service stations")
     group.addoption("--extranet-county", metavar="DIR", help="measure every check of this county from its stations")
     group.addoption("--extranet-stations", metavar="ID,…", help="only these stations")
+    group.addoption(
+        "--extranet-units", metavar="UNIT,…", help="only what the stations on these units' LANs need (network@site)"
+    )
     group.addoption("--extranet-evidence", metavar="DIR", help="keep what was measured here, also without a ledger")
 
 
@@ -47,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Take part only when a county is named."""
     folder = config.getoption(_COUNTY)
     if folder is None:
-        for name in (_STATIONS, _EVIDENCE):
+        for name in (_STATIONS, _UNITS, _EVIDENCE):
             if config.getoption(name) is not None:
                 raise pytest.UsageError(f"--{name.replace('_', '-')}: of which county? add --extranet-county DIR")
         return
@@ -77,6 +86,11 @@ class StationTests:
             self.county: County = campaign.county
             names = config.getoption(_STATIONS)
             self.matrix: Matrix = campaign.matrix
+            self.left_out: tuple[str, ...] = ()
+            if (units := config.getoption(_UNITS)) is not None:
+                chosen = campaign.find_units(n.strip() for n in units.split(",") if n.strip())
+                self.matrix = self.matrix.for_units(chosen)
+                self.left_out = tuple(u.id for u in campaign.county.units if u not in chosen)
             if names is not None:
                 self.matrix = self.matrix.for_stations(n.strip() for n in names.split(",") if n.strip())
         except ExtranetError as error:
@@ -126,7 +140,7 @@ class StationTests:
         return found
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Write the exceptions that stand into the JUnit report, where one is written."""
+        """Write the exceptions that stand, and the units left out, into the JUnit report, where one is written."""
         from _pytest.junitxml import xml_key
 
         from migration.standing import find_standing
@@ -135,6 +149,17 @@ class StationTests:
         report = session.config.stash.get(xml_key, None)  # as the fixture record_testsuite_property has it
         if report is not None and (lines := tuple(find_standing(self.campaign).lines())):
             report.add_global_property(EXCEPTIONS, join_exceptions(lines))
+        if report is not None and self.left_out:
+            report.add_global_property(LEFT_OUT, " ".join(self.left_out))
+
+    def pytest_report_header(self) -> list[str]:
+        """Say which county is measured, and how many of its units are not."""
+        from inventory.wording import counted
+
+        lines = [f"extranet: {self.folder}, {counted(len(self.matrix.checks), 'check')}"]
+        if self.left_out:
+            lines.append(f"extranet: {counted(len(self.left_out), 'unit')} left out by --extranet-units")
+        return lines
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what was measured; with xdist the reports of all workers pass here."""

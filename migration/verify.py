@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from inventory.model import EXTRANET, County
 from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.diagnose import diagnose, say_diagnosis
 from migration.measuring import OnProgress, choose_stations, keep, measure_now, no_progress
-from nornir_tasks.stations.model import Missing, Outcome, Result
+from migration.units import UnitRecord, UnitState
+from nornir_tasks.stations.model import Missing, Outcome, Result, WayAspect
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What one run saw. Never fewer results than checks asked; `ok` only when every one passed."""
+    """What one run saw. Never fewer results than checks asked; `ok` only when every one passed.
+
+    `waiting` gives, by check, the unit for whose cutover it waits: it failed only by still running over that one's old
+    line. It is no pass, and `ok` does not know of it; but a failure that is new stands apart from it.
+    """
 
     target: str
     scope: str
     results: tuple[Result, ...]
     digest: str
     seconds: float
+    waiting: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failing(self) -> tuple[Result, ...]:
+        """What did not pass and waits for nobody's cutover."""
+        return tuple(r for r in self.results if r.outcome is not Outcome.PASSED and r.check.id not in self.waiting)
 
     @property
     def ok(self) -> bool:
@@ -51,6 +63,8 @@ class VerifyReport:
             "ok": self.ok,
             "checks": len(self.results),
             **counts,
+            "waiting": {"checks": len(self.waiting), "units": dict(Counter(self.waiting.values()))},
+            "failing": len(self.failing),
             "missing": self.missing,
             "evidence": self.digest,
             "seconds": round(self.seconds, 2),
@@ -64,6 +78,7 @@ class VerifyReport:
                     "expect": r.check.expect,
                     "unit": r.check.unit,
                     "outcome": r.outcome.value,
+                    "waits_for": self.waiting.get(r.check.id),
                     "missing": r.missing.value if r.missing else None,
                     "why": r.why,
                     "hops": list(r.hops),
@@ -74,6 +89,28 @@ class VerifyReport:
                 for r in self.results
             ],
         }
+
+
+def waits_for(result: Result, county: County, records: Mapping[str, UnitRecord]) -> str | None:
+    """Return the unit for whose cutover a failed result waits; None where anything else stands against it.
+
+    Everything but the way must have passed, and the way may hold no legacy router but those of the unit's own network.
+    """
+    unit = county.unit_by_id.get(result.check.unit or "")
+    record = records.get(unit.id) if unit is not None else None
+    if unit is None or result.outcome is not Outcome.FAILED or result.check.expect != "reach":
+        return None
+    if record is not None and record.state.reached(UnitState.CUT_OVER):
+        return None
+    ways = {"path", WayAspect.RETURN}
+    if any(
+        f.outcome is Outcome.UNKNOWN or f.aspect not in ways for f in result.findings if f.outcome is not Outcome.PASSED
+    ):
+        return None
+    passed = [hop.partition(":")[0].partition(" ")[0] for hop in (*result.hops, *result.return_hops)]
+    devices = [d for name in passed if (d := county.device_by_id.get(name)) is not None]
+    legacy = {d.network for d in devices if d.network != EXTRANET}
+    return unit.id if legacy == {unit.network} else None
 
 
 def verify(
@@ -111,6 +148,12 @@ def verify(
     )
     keep(campaign, evidence)
     seconds = (campaign.clock.now() - before).total_seconds()
+    records = campaign.records()
     return VerifyReport(
-        target=campaign.target, scope=campaign.scope, results=tuple(results), digest=evidence.digest, seconds=seconds
+        target=campaign.target,
+        scope=campaign.scope,
+        results=tuple(results),
+        digest=evidence.digest,
+        seconds=seconds,
+        waiting={r.check.id: unit for r in results if (unit := waits_for(r, campaign.county, records)) is not None},
     )

@@ -46,7 +46,8 @@ def verify(
     """Measure every station against every service it needs and against those it must not reach.
 
     The expected matrix comes from the inventory; whatever was not measured is failed. The results are recorded in
-    the ledger as evidence. Exit 0 all passed, 1 any failed.
+    the ledger as evidence. What still runs over the old line of a unit that is not cut over is listed apart (`waiting` in
+    JSON), so that a new failure is seen; it is no pass all the same. Exit 0 all passed, 1 any failed or waiting.
     """
     from inventory.files import check_writable
     from migration.campaign import open_campaign
@@ -88,7 +89,7 @@ def verify(
 
 
 def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
-    """Print a line a station, then why the first few checks of each failed."""
+    """Print a line a station, why the first few checks of each failed, and apart from them what waits for a cutover."""
     from rich.markup import escape
 
     from migration.diagnose import say_diagnosis
@@ -96,23 +97,43 @@ def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
     out = console()
     limit = 10_000 if show_all else 3
     for name, results in report.by_station().items():
-        bad = [r for r in results if r.outcome != "passed"]
-        strip = "".join("[green]■[/]" if r.outcome == "passed" else "[red]■[/]" for r in results[:80])
-        out.print(
-            f"{'[red]✗[/]' if bad else '[green]✓[/]'} {name:26} {len(results) - len(bad):3}/{len(results):<3} {strip}"
+        bad = [r for r in results if r.outcome != "passed" and r.check.id not in report.waiting]
+        passed = sum(r.outcome == "passed" for r in results)
+        strip = "".join(
+            "[green]■[/]" if r.outcome == "passed" else "[yellow]□[/]" if r.check.id in report.waiting else "[red]■[/]"
+            for r in results[:80]
         )
+        mark = "[red]✗[/]" if bad else "[green]✓[/]" if passed == len(results) else "[yellow]·[/]"
+        out.print(f"{mark} {name:26} {passed:3}/{len(results):<3} {strip}")
         for result in bad[:limit]:
             out.print(f"    {escape(result.check.id)}: {escape(result.why)}", style="red")
             if said := say_diagnosis(result):
                 out.print(f"        {escape(said)}", style="yellow")
         if len(bad) > limit:
             out.print(f"    ... and {len(bad) - limit} more")
+    show_waiting(report)
     counts = Counter(r.outcome.value for r in report.results)
     named = ", ".join(f"{number} {name}" for name, number in report.missing.items() if number)
     missing = f" ({named})" if named else ""
+    waiting = len(report.waiting)
+    apart = f" ({waiting} only waiting for a cutover, {counts['failed'] - waiting} not)" if waiting else ""
     out.print(
         f"{report.target}: {counted(len(report.results), 'check')} from {counted(len(report.by_station()), 'station')} "
         f"in {report.seconds:.1f} s: "
-        f"{counts['passed']} passed, {counts['failed']} failed, {counts['unknown']} not measured{missing}; "
+        f"{counts['passed']} passed, {counts['failed']} failed{apart}, {counts['unknown']} not measured{missing}; "
         f"evidence {report.digest[:16]}"
+    )
+
+
+def show_waiting(report: VerifyReport) -> None:
+    """Print what failed only because its unit is not cut over yet: how many checks of which units."""
+    from rich.markup import escape
+
+    units = Counter(report.waiting.values())
+    if not units:
+        return
+    listed = ", ".join(f"{unit} ({number})" for unit, number in units.items())
+    what = f"{counted(len(report.waiting), 'check')} of {counted(len(units), 'unit')}"
+    console().print(
+        f"[yellow]□ wait for their cutover[/]: {what}, still over the old lines: {escape(listed)}", soft_wrap=True
     )

@@ -136,16 +136,37 @@ def test_a_tests_own_name_selects_it(unreachable: Path, tmp_path: Path) -> None:
         (["--extranet-stations", "z-tax", "-k", "no_such_check"], 5, "deselected"),
         (["--extranet-stations", "z-taks"], 4, "did you mean z-tax"),
         (["--extranet-stations", ""], 4, "not one check"),
+        (["--extranet-units", "finance-man@chenguan"], 4, "did you mean finance-man@chengguan"),
+        (["--extranet-units", ""], 4, "not one check"),
+        (["--extranet-units", "finance-man@chengguan", "--extranet-stations", "z-tax"], 4, "not one check"),
         (["--extranet-stations", "z-tax", "z-tax::no-such-test"], 5, "no tests ran"),
     ],
 )
 def test_a_run_that_measures_nothing_fails(
     unreachable: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    """Nothing selected, a misspelt station, no station: never exit 0."""
+    """Nothing selected, a misspelt station or unit, none of them: never exit 0."""
     done = run_pytest("--extranet-county", str(unreachable), *arguments, cwd=tmp_path)
     assert done.returncode == code, done.stdout + done.stderr
     assert words in done.stdout + done.stderr
+
+
+def test_only_the_units_that_were_named_are_measured(unreachable: Path, tmp_path: Path) -> None:
+    """Only legs on the LANs of the units named are asked, Chinese names too; the report names every unit left out."""
+    junit = tmp_path / "out.xml"
+    named = "财政城域网@chengguan,real-estate@chengguan"
+    county = ["--extranet-county", str(unreachable), "--extranet-units", named]
+    done = run_pytest(*county, "-q", "--junitxml", str(junit), cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    suite = ET.parse(junit).getroot()
+    checks = [p.get("value", "") for p in suite.iter("property") if p.get("name") == "extranet_check"]
+    assert {tuple(c.split("/")[:2]) for c in checks} == {
+        ("chengguan-center", "finance"),
+        ("chengguan-center", "realestate"),
+    }
+    (left,) = [p.get("value", "").split() for p in suite.iter("property") if p.get("name") == "units_left_out"]
+    units = {u.id for u in load_county(unreachable).units}
+    assert set(left) == units - {"finance-man@chengguan", "real-estate@chengguan"}
 
 
 def test_other_tests_do_not_cover_for_the_stations(unreachable: Path, tmp_path: Path) -> None:
