@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
@@ -71,6 +71,8 @@ class Campaign:
     whole: County
     topology: Topology
     clock: Clock
+    reads: str = ""
+    """Whose record is read, where that is named and need not be in reach any more: a target as events hold it."""
 
     @cached_property
     def access(self) -> Access:
@@ -142,7 +144,7 @@ class Campaign:
         return self.scope if self.target_or_none() else None
 
     def ledger_for_reading(self) -> Ledger:
-        """Open the ledger without the right to write; its events are those of the target in reach (else of the field)."""
+        """Open the ledger without the right to write; its events are of the target it `reads`, in reach, or of the field."""
         from migration.ledger import Ledger, find_ledger
 
         return _assured(
@@ -150,7 +152,7 @@ class Campaign:
             Ledger.open(
                 find_ledger(self.folder),
                 clock=self.clock,
-                target=self.target_or_none() or "field",
+                target=self.reads or self.target_or_none() or "field",
                 readonly=True,
                 folder=self.folder,
                 county=self.whole.division_code,
@@ -269,6 +271,41 @@ def open_campaign(folder: Path, clock: Clock | None = None) -> Campaign:
     return Campaign(
         folder=folder, county=county, whole=whole, topology=build_topology(county), clock=clock or SystemClock()
     )
+
+
+def choose_record(folder: Path, of: str | None = None) -> str:
+    """Return whose record a command that only reads is about: `of` (a lab's name will do), else of what is in reach.
+
+    Where nothing is in reach it is the field's, or the only lab's on record: a lab that is down left its record here.
+
+    Raises:
+        UnknownNameError: nothing on record goes by that name.
+        ExtranetError: several labs are on record and none is named.
+    """
+    if of is None:
+        with suppress(AccessMissingError):
+            access = read_access(folder)
+            return f"lab {access.name}" if access.target == "lab" else "field"
+    with open_ledger(folder) as ledger:
+        known = list(dict.fromkeys(e.target for e in ledger.events(all_targets=True)))
+    if of is not None:
+        named = next((t for t in known if plain_name(of) in {plain_name(t), plain_name(t.removeprefix("lab "))}), None)
+        if named is None:
+            raise UnknownNameError("--of", of, known, where="the record", listed=True)
+        return named
+    if "field" in known or not known:
+        return "field"
+    if len(known) > 1:
+        raise ExtranetError(
+            f"{folder}: nothing is in reach, and {len(known)} labs are on record ({', '.join(known)}); "
+            "name one with --of NAME"
+        )
+    return known[0]
+
+
+def open_record(folder: Path, of: str | None = None) -> Campaign:
+    """Open a county's campaign to read what is on record, also when the lab it is of has gone; see `choose_record`."""
+    return replace(open_campaign(folder), reads=choose_record(folder, of))
 
 
 def open_ledger(folder: Path, *, compared: bool = True) -> Ledger:

@@ -37,6 +37,12 @@ CountyDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it. Without this, only show what would be done.")]
+Of = Annotated[
+    str | None,
+    typer.Option(
+        "--of", help="Whose record: `field`, or a lab's name, also of one that is down (default: what is in reach)."
+    ),
+]
 HERE = Path()
 EVERY_S = 5.0
 """Where there is no terminal, progress is at most a line in so many seconds."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, Yes, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, Of, Progress, Yes, boundary, console, print_json
 
 app = typer.Typer(no_args_is_help=True)
 OneUnit = Annotated[str, typer.Argument(help="The unit, `network@site`.")]
@@ -21,20 +21,20 @@ def group() -> None:
 
 @app.command("list")
 @boundary
-def list_(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
+def list_(county: CountyDir = HERE, of: Of = None, *, as_json: AsJson = False) -> None:
     """List what is archived of which unit, and whether each file is still what it was. Exit 0 whole, 1 something is lost."""
     from rich.markup import escape
 
     from migration.archive import collect_archives
-    from migration.campaign import open_campaign, open_ledger
+    from migration.campaign import open_ledger, open_record
 
     open_ledger(county).close()  # says so when there is none
-    campaign = open_campaign(county)
-    found = collect_archives(county, campaign.ledger_for_reading().events())
+    campaign = open_record(county, of)
+    found = collect_archives(county, campaign.events())
     lost = any(not a.whole for archives in found.values() for a in archives)
     if as_json:
         rows = [a.model_dump(mode="json", exclude={"dossier"}) for archives in found.values() for a in archives]
-        print_json({"whole": not lost, "archives": rows})
+        print_json({"target": campaign.reads, "whole": not lost, "archives": rows})
     else:
         out = console()
         for unit, archives in found.items():
@@ -44,7 +44,10 @@ def list_(county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
                 )
                 for why in (*a.lost.values(), *([a.problem] if a.problem else [])):
                     out.print(f"    [red]lost[/]: {escape(why)}")
-        out.print(f"{counted(len(found), 'unit')} archived" + (", [red]not all of it whole[/]" if lost else ""))
+        out.print(
+            f"{escape(campaign.reads)}: {counted(len(found), 'unit')} archived"
+            + (", [red]not all of it whole[/]" if lost else "")
+        )
     raise typer.Exit(1 if lost else 0)
 
 
@@ -54,17 +57,18 @@ def show(
     unit: OneUnit,
     county: CountyDir = HERE,
     device: Annotated[str | None, typer.Option(help="Only this router.")] = None,
+    of: Of = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Print a unit's archived configurations, the newest of each router, with whatever may be a secret hidden."""
     from inventory.errors import UnknownNameError
     from migration.archive import collect_archives, read_config
-    from migration.campaign import open_campaign
+    from migration.campaign import open_record
     from migration.rebuild import choose_archives
     from nornir_tasks.redaction import redact
 
-    campaign = open_campaign(county)
+    campaign = open_record(county, of)
     found = campaign.find_unit(unit)
     newest = choose_archives(found.id, collect_archives(county, campaign.events()).get(found.id, ()))[-1]
     if device is not None and device not in newest.configs:
@@ -126,6 +130,7 @@ def rebuild(
     unit: OneUnit,
     out: Annotated[Path, typer.Option(help="Folder to write; only you will be able to read it.")],
     county: CountyDir = HERE,
+    of: Of = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -135,10 +140,10 @@ def rebuild(
     """
     from rich.markup import escape
 
-    from migration.campaign import open_campaign
+    from migration.campaign import open_record
     from migration.rebuild import write_rebuild
 
-    campaign = open_campaign(county)
+    campaign = open_record(county, of)
     made = write_rebuild(campaign, campaign.find_unit(unit), out)
     if as_json:
         print_json(made.model_dump(mode="json"))

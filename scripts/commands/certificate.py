@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json
+from scripts.commands._shell import HERE, AsJson, CountyDir, Of, boundary, console, print_json
 
 if TYPE_CHECKING:
     from migration.certificate import Certificate
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def certificate(
     units: Annotated[list[str], typer.Argument(help="Removed units, each `network@site`.")],
     county: CountyDir = HERE,
+    of: Of = None,
     *,
     lang: Annotated[str, typer.Option(help="zh (撤销证明) or en.")] = "zh",
     file_format: Annotated[str, typer.Option("--format", help="html or json (default: by the name of --out).")] = "",
@@ -59,7 +60,7 @@ def certificate(
         raise ExtranetError(f"--lang: expected zh or en, found {lang!r}; choose one of them")
     if (sign and check) or (key and not check):
         raise ExtranetError("--sign goes with --out, --key with --check")
-    made = read_certificate(county, units)
+    made = read_certificate(county, units, of)
     document = dump_certificate(made, cast("Format", wanted), cast("Language", lang))
     signer = ""
     if check is not None:
@@ -84,17 +85,12 @@ def certificate(
     show(made, path, signer, checked=check is not None, as_json=as_json)
 
 
-def read_certificate(folder: Path, names: list[str]) -> Certificate:
-    """Make the certificate from the folder's ledger, of the lab that is up or else of the field."""
-    from inventory.access import AccessMissingError, read_access
-    from migration.campaign import open_ledger
+def read_certificate(folder: Path, names: list[str], of: str | None) -> Certificate:
+    """Make the certificate from the folder's ledger: of what is in reach or named, else of the field or the only lab."""
+    from migration.campaign import choose_record, open_ledger
     from migration.certificate import make_certificate
 
-    try:
-        access = read_access(folder)
-        target = f"lab {access.name}" if access.target == "lab" else "field"
-    except AccessMissingError:
-        target = "field"
+    target = choose_record(folder, of)
     events = [e for e in open_ledger(folder).events(all_targets=True) if e.target == target]
     units = list(dict.fromkeys(names))
     return make_certificate(folder, events, units)

@@ -154,16 +154,24 @@ def down(
     name: Annotated[str | None, typer.Option(help="A lab's name, when its county folder is gone.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the lab down and leave nothing behind; also after a kill. Exit 2 when no lab goes by a name given."""
+    """Take the lab down and leave nothing behind; also after a kill. Its record in the county's folder stays.
+
+    Exit 0 also when the county's lab is down already, which is said; 2 when there is no such lab, or no such county.
+    """
+    from inventory.errors import ExtranetError
     from lab import boot
 
     removed = boot.down(county if name is None else name)
+    if not removed.anything and not (county / "county.yaml").is_file():
+        raise ExtranetError(
+            f"{county.resolve()}: no lab of this folder is up, and no county is in it; name one with --county"
+        )
     if as_json:
         print_json(removed.model_dump(mode="json"))
     elif removed.anything:
         console().print(f"lab down: {counted(removed.nodes, 'node')} and all their links and files are gone")
     else:
-        console().print("no lab was up; nothing to do")
+        console().print("no lab of this county is up: nothing left to do")
 
 
 @fault.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inventory.wording import counted
-from scripts.commands._shell import HERE, AsJson, CountyDir, boundary, console, print_json, show_standing
+from scripts.commands._shell import HERE, AsJson, CountyDir, Of, boundary, console, print_json, show_standing
 
 if TYPE_CHECKING:
     from migration.outage import Felt, OutageRecord, StationOutage, TargetOutage
@@ -22,6 +22,7 @@ SHOWN = 12
 def outage(
     county: CountyDir = HERE,
     unit: Annotated[str | None, typer.Option(help="Only changes of this unit.")] = None,
+    of: Of = None,
     *,
     every: Annotated[
         bool, typer.Option("--all", help="Retirements and ways back as well, not cutovers alone.")
@@ -34,28 +35,28 @@ def outage(
     From the ledger and the records it names. Exit 0 shown, 1 nothing was watched yet or a record is lost.
     """
     from inventory.errors import CheckFailedError
-    from migration.campaign import open_campaign
+    from migration.campaign import open_campaign, open_record
     from migration.ledger import has_ledger
     from migration.outage import collect_felt, sum_by_station
     from migration.standing import find_standing
     from migration.units import Step
 
-    campaign = open_campaign(county)
+    campaign = open_record(county, of) if has_ledger(county) else open_campaign(county)
     wanted = campaign.find_unit(unit).id if unit else None
     events = campaign.ledger_for_reading().events() if has_ledger(campaign.folder) else ()
     felt = collect_felt(campaign.folder, events, steps=() if every else (Step.CUTOVER,))
     felt = tuple(f for f in felt if wanted is None or wanted in f.units)
     if not felt:
         raise CheckFailedError(
-            f"{campaign.folder}: no change was watched yet - expected a cutover in the ledger, found none; "
-            "'extranet cutover' watches by itself"
+            f"{campaign.folder}: no change was watched yet - expected a cutover of {campaign.reads or 'the field'} in the "
+            "ledger, found none; 'extranet cutover' watches by itself, and --of NAME shows another lab's record"
         )
     stations = sum_by_station(felt)
     standing = find_standing(campaign)
     if as_json:
         print_json(
             {
-                "target": campaign.target_or_none(),
+                "target": campaign.reads or campaign.target_or_none(),
                 "changes": [f.model_dump(mode="json", exclude={"record"}) | _summary(f) for f in felt],
                 "stations": [s.model_dump(mode="json") for s in stations],
                 **standing.as_json(),

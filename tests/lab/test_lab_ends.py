@@ -69,7 +69,9 @@ def test_down_leaves_nothing(county_copy: Path) -> None:
     assert sorted(county_copy.rglob("*")) == files
     again = run_lab(county_copy, "down")
     assert again.returncode == 0
-    assert "nothing to do" in again.stdout
+    assert "nothing left to do" in again.stdout
+    (county_copy / "county.yaml").unlink()
+    assert run_lab(county_copy, "down").returncode == 2
 
 
 @pytest.mark.parametrize("nodes", [1, 12, 30])

@@ -152,3 +152,43 @@ def test_certificate_says_what_is_wrong(county: Path, more: tuple[str, ...], cod
     found, _, err = call("certificate", UNIT, *more, "--county", str(county))
     assert (found, why in err) == (code, True), err
     assert not Path("c.html").exists()
+
+
+def to_lab(county: Path, name: str) -> None:
+    """Let the county's record be that of a lab that has gone: nothing is in reach any more."""
+    (county / "access.yaml").unlink(missing_ok=True)
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field", readonly=True) as field:
+        told = field.events()
+    for gone in county.glob("ledger*"):
+        gone.unlink()
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), f"lab {name}") as lab:
+        for event in told:
+            lab.append(event.kind, event.key, event.body, unit=event.unit)
+
+
+def test_the_record_of_a_lab_that_is_down_can_be_read(county: Path, tmp_path: Path) -> None:
+    """With nothing in reach, the only lab's record is read and named; a name not on record is exit 2, with those that are."""
+    here = ("--county", str(county))
+    code, out, _ = call("archive", "list", *here)
+    assert (code, "field: 1 unit archived" in out) == (0, True)
+    to_lab(county, "one")
+    code, out, _ = call("archive", "list", *here)
+    assert (code, f"  {UNIT}" in out, "lab one: 1 unit archived" in out) == (0, True, True)
+    assert json.loads(call("archive", "list", *here, "--of", "one", "--json")[1])["target"] == "lab one"
+    code, _, err = call("certificate", UNIT, "--out", str(tmp_path / "c.html"), *here)
+    assert (code, "does not say when it was soaked" in err) == (3, True)
+    assert call("archive", "rebuild", UNIT, "--out", str(tmp_path / "anew"), *here)[0] == 0
+    code, _, err = call("archive", "list", "--of", "two", *here)
+    assert (code, "expected one of lab one" in err) == (2, True)
+
+
+def test_of_several_labs_none_is_guessed(county: Path) -> None:
+    """With nothing in reach and two labs on record, which is meant must be said; the refusal names the option and both."""
+    to_lab(county, "one")
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "lab two") as ledger:
+        ledger.append("note", "x", {"note": "x"})
+    code, _, err = call("archive", "list", "--county", str(county))
+    assert (code, "lab one, lab two" in err, "--of NAME" in err) == (2, True, True)
+    assert call("archive", "list", "--of", "lab one", "--county", str(county))[0] == 0
+    code, out, _ = call("archive", "list", "--of", "two", "--county", str(county))
+    assert "lab two: 0 units archived" in out
