@@ -26,7 +26,7 @@ from migration.ledger.leases import uptime_s
 from migration.proof import Situation
 from migration.soak_samples import collect_samples
 from migration.terms import fold_policies, note_policy
-from migration.units import fold, last_changes, own_acts, soaking_since
+from migration.units import UnitState, fold, last_changes, legacy_devices_under, own_acts, soaking_since
 from migration.waivers import fold_waivers
 from nornir_tasks.changes import read_configs
 from nornir_tasks.stations.collect import OnStation, measure
@@ -56,6 +56,16 @@ def devices_under_checks(county: County, checks: Iterable[Check]) -> list[str]:
     sites = {county.station_by_id[c.station].site for c in checks}
     sites |= {county.town_of(s) for s in sites}
     return sorted(d.id for d in county.devices if d.network == EXTRANET and (d.role is Role.CORE or d.site in sites))
+
+
+def legacy_under_checks(campaign: Campaign, checks: Iterable[Check]) -> list[str]:
+    """Return the legacy routers under the old paths of the legs that checks are about, removed lines' left out."""
+    county, records = campaign.county, campaign.records()
+    legs = {(county.station_by_id[c.station].site, c.plane) for c in checks}
+    units = [
+        u for u in county.units if (u.site, u.plane) in legs and not records[u.id].state.reached(UnitState.REMOVED)
+    ]
+    return sorted({d for u in units for d in legacy_devices_under(county, u)})
 
 
 def read_bound(campaign: Campaign, devices: Iterable[str], *, say: Say = silent) -> Bound:
@@ -91,7 +101,8 @@ def measure_now(
     everything = [*checks, *(c for c in beside if c.id not in wanted)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bound") as pool:
         began = campaign.clock.now().timestamp()
-        reading = pool.submit(read_bound, campaign, devices_under_checks(campaign.county, checks))
+        under = [*devices_under_checks(campaign.county, checks), *legacy_under_checks(campaign, checks)]
+        reading = pool.submit(read_bound, campaign, under)
         started = uptime_s()
         results = measure(
             everything,

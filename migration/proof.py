@@ -6,7 +6,8 @@ What counts as proof for one cell (station, plane, service, family, reach or blo
   legacy router in it;
 - from a run that began at most `evidence_ttl_s` ago, not in the future, and after everything that had to come first:
   the unit's cutover, and every change to a router under its path;
-- bound to the inventory and plan of now, and to the configurations that run now on the routers under its path;
+- bound to the inventory and plan of now, and to the configurations that run now on the routers under its path, and on
+  those of the old line as far as they answer;
 - and nothing else about that cell, in a run that ended later than this one began, other than a pass. A run whose file
   is lost counts as such: so deleting an inconvenient file never opens a gate.
 
@@ -35,7 +36,7 @@ from migration.clock import to_iso
 from migration.evidence import Bound, Evidence
 from migration.soak_samples import SoakSample
 from migration.terms import Loosening, Policies, find_loosened, policy_values
-from migration.units import Act, Change, UnitRecord, UnitState, devices_under
+from migration.units import Act, Change, UnitRecord, UnitState, devices_under, legacy_devices_under
 from nornir_tasks.stations.model import WHOSE_WAY, Check, Outcome, Result
 
 if TYPE_CHECKING:
@@ -420,6 +421,12 @@ class _Demand:
     situation: Situation
 
     @cached_property
+    def legacy(self) -> tuple[str, ...]:
+        """The legacy routers under the unit's old path, of those whose configuration of now is known."""
+        known = self.situation.current.configs
+        return tuple(d for d in legacy_devices_under(self.situation.county, self.unit) if d in known)
+
+    @cached_property
     def runs(self) -> tuple[tuple[Flaw | None, bool], ...]:
         """For each run: why nothing of it counts for this unit (None: it does), and whether only its age is against it."""
         return tuple(map(self._judge_run, range(len(self.situation.evidence))))
@@ -593,7 +600,23 @@ class _Demand:
                     under = f"under another configuration of {device} than the one of now"
                 if under:
                     break
+            under = under or next(filter(None, (self._judge_legacy(evidence, d) for d in self.legacy)), "")
         return f"measured {say_moment(evidence.taken_from)} {under}" if under else ""
+
+    def _judge_legacy(self, evidence: Evidence, device: str) -> str:
+        """Say that somebody else changed a legacy router since a run; what our own later change left is no surprise.
+
+        A router of an old line that does not answer now is no evidence either way: the soak wants to hear from it.
+        """
+        runs = self.situation.current.configs.get(device)
+        if runs is None:
+            return ""
+        ran, change = evidence.bound.configs.get(device), self.situation.changes.get(device)
+        if ran == runs or (change is not None and change.left == runs and change.seq > evidence.seq):
+            return ""
+        if ran is None:
+            return f"without knowing what the legacy router {device} ran"
+        return f"under another configuration of the legacy router {device} than the one of now"
 
     def _judge_path(self, result: Result, check: Check) -> str:
         if check.expect == "blocked":

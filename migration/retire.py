@@ -23,7 +23,7 @@ from migration.sampling import take_sample, watch_out
 from migration.soak import describe_soak, next_stage, stand_soak
 from migration.stages_ahead import StageAhead, list_stages
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
-from migration.units import Step, UnitRecord, UnitState, devices_under, outcome_body
+from migration.units import Step, UnitRecord, UnitState, devices_under, legacy_devices_under, outcome_body
 
 Until = Literal["drained", "shut", "removed"]
 
@@ -55,7 +55,11 @@ def judge(
     """
     county, records = campaign.county, campaign.records()
     stages = {u.id: STAGES[s].stage if (s := records[u.id].state) in STAGES else Stage.DRAIN for u in units}
-    devices = {d for unit in units for u in users_of(county, unit, stages[unit.id]) for d in devices_under(county, u)}
+    users = {u.id: u for unit in units for u in users_of(county, unit, stages[unit.id])}.values()
+    devices = {d for u in users for d in devices_under(county, u)}
+    # Of those who are removed nothing of the old line is left to be asked.
+    left = [u for u in users if not records[u.id].state.reached(UnitState.REMOVED)]
+    devices.update(d for u in left for d in legacy_devices_under(county, u))
     situation = read_situation(campaign, devices, say=say)
     # Who is not cut over does not go, whatever was asked: its own gate says so.
     going = [u.id for u in (*units, *wave) if records[u.id].state in STAGES]

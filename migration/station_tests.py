@@ -210,9 +210,10 @@ class StationTests:
         if not self.recorded and self.apart is None:
             return ""
         from migration.evidence import write_evidence
-        from migration.measuring import bind, devices_under_checks, keep, read_bound
+        from migration.measuring import bind, devices_under_checks, keep, legacy_under_checks, read_bound
 
-        bound = read_bound(self.campaign, devices_under_checks(self.county, batch))
+        under = [*devices_under_checks(self.county, batch), *legacy_under_checks(self.campaign, batch)]
+        bound = read_bound(self.campaign, under)
         evidence: Evidence = bind(self.campaign, found, bound=bound, began=began)
         if self.recorded:
             keep(self.campaign, evidence)

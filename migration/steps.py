@@ -40,6 +40,7 @@ from migration.measuring import (
     devices_under_checks,
     keep,
     keep_policy,
+    legacy_under_checks,
     no_progress,
     read_bound,
     read_situation,
@@ -498,6 +499,7 @@ class _Run:
         broken, differences = self._compare(list(watch.values()), baseline, others)
         broken |= self._find_broken([c for a in sound for c in a.must_work], {})
         devices = {*devices_under_checks(self.campaign.county, must.values()), *(d for a in live for d in a.devices)}
+        devices.update(legacy_under_checks(self.campaign, must.values()))
         bound = read_bound(self.campaign, devices)
         self.holding = {d: bound.configs[d] for a in live for d in self.ended[a.name].changed if d in bound.configs}
         if results:

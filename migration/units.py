@@ -147,13 +147,18 @@ class UnitRecord(Model):
 
 
 class Change(Model):
-    """The last change that touched a device: `at` is when it was intended, so anything measured before is older."""
+    """The last change that touched a device: `at` is when it was intended, so anything measured before is older.
+
+    Once it ended, `left` is the digest of what the device held then (empty: not known), by the event of number `seq`.
+    """
 
     device: str
     at: datetime
     key: str
     unit: str | None
     finished: bool
+    left: str = ""
+    seq: int = 0
 
 
 class Act(Model):
@@ -295,8 +300,17 @@ def last_changes(events: Iterable[Event]) -> dict[str, Change]:
         else:
             continue
         at = begun.get(event.key, event.moment)
+        left = event.body.get("devices") if finished else None
         for device in touched:
-            out[device] = Change(device=device, at=at, key=event.key, unit=event.unit, finished=finished)
+            out[device] = Change(
+                device=device,
+                at=at,
+                key=event.key,
+                unit=event.unit,
+                finished=finished,
+                left=str(left[device]) if isinstance(left, dict) else "",
+                seq=event.seq,
+            )
         if finished:
             # Devices that were named in the intent and are not in the outcome were not touched after all.
             for device, change in list(out.items()):

@@ -137,6 +137,18 @@ def test_a_change_by_hand_voids_the_proof(town: Town) -> None:
     town.run("gate", "explain", UNIT, expect=GOOD)
 
 
+def test_a_change_by_hand_on_the_old_line_voids_the_proof(town: Town) -> None:
+    """A legacy router edited after the measurement voids it, by name; taken back, it counts again."""
+    town.soak(UNIT)
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+    type_in(town, "fin-chengguan", "ip route 198.51.100.0/24 blackhole")
+    refused = town.run("gate", "explain", UNIT, expect=REFUSED).stdout
+    assert "under another configuration of the legacy router fin-chengguan than the one of now" in refused
+    type_in(town, "fin-chengguan", "no ip route 198.51.100.0/24 blackhole")
+    town.run("gate", "explain", UNIT, expect=GOOD)
+
+
 def test_a_station_whose_clock_is_wrong_proves_nothing(town: Town) -> None:
     """What a station says an hour from now is not of now, though all of it passes."""
     town.soak(UNIT)
