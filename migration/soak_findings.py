@@ -277,6 +277,8 @@ class Lookout:
     def see_legacy_names(self, usage: Usage, sample: SoakSample) -> Iterator[Finding]:
         """Look for routes and configuration lines on a legacy router that name the line and are nobody's by the inventory."""
         line, device = self.line, usage.device
+        if not usage.lines and not usage.routes:
+            return
         declared = line.declared_lines.get(device, frozenset())
         drained = self.after(UnitState.DRAINED, sample.recorded) and device == line.hub and not line.at_county
         lan = str(self.unit.lan_prefix)

@@ -1,8 +1,9 @@
 """Measure the gates on this machine: a province, county by county, every unit's next stage of retirement.
 
-`./scripts/bench gates` builds counties of one shape and a run of results for each, a million in all, and asks the
-product's own gates about every unit. Only the asking is timed: from the inventory, the matrix, the records and the
-evidence in memory to every verdict with its reasons. `--write` puts the numbers into docs/benchmarks.md.
+`./scripts/bench gates` builds counties of one shape, a run of results for each, a million in all, and a week of samples of
+every old line, and asks the product's own gates about every unit. Only the asking is timed: from the inventory, the
+matrix, the records, the samples and the evidence in memory to every verdict with its reasons. Which units must be allowed
+is known beforehand, and a gate that says otherwise ends the measurement. `--write` puts the numbers into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -44,8 +45,12 @@ from inventory.model import (
 )
 from migration.evidence import Bound, Evidence
 from migration.gates import Stage, judge_retirement
+from migration.old_lines import line_of
 from migration.proof import Situation
+from migration.soak_samples import SoakSample
+from migration.terms import Policies, Terms, note_policy
 from migration.units import UnitRecord, UnitState
+from nornir_tasks.old_line import FlowSeen, PortSeen, Usage
 from nornir_tasks.stations.model import Check, Finding, Outcome, Result
 from scripts.bench_county import DOCUMENT, BenchError, describe_machine, put_between, say
 
@@ -57,6 +62,10 @@ CHECKS = 20
 """Checks a station: a service each, from the legs of two departments."""
 BROKEN = 0.001
 """Share of results that failed, so that there are reasons to give."""
+IN_USE = 3
+"""Village lines a county on which somebody was heard in the last sample."""
+SAMPLES, EVERY_H = 29, 6
+"""Samples of every old line: what the default policy asks for, a week without a break."""
 NETWORKS = {"fin": "finance", "soc": "social"}
 NOW = datetime(2027, 9, 1, 8, 0, tzinfo=UTC)
 GOAL_S, GOAL_MIB = 10.0, 1024.0
@@ -229,10 +238,91 @@ def build_results(checks: tuple[Check, ...], at: float, rng: random.Random) -> t
     return tuple(out)
 
 
+def build_usages(county: County, at: float, heard: Iterable[tuple[str, str]] = ()) -> tuple[Usage, ...]:
+    """Build what every router says of old lines that nobody uses; `heard` are ports, each with its router, on which a host is."""
+    ports: dict[str, dict[str, PortSeen]] = {d.id: {} for d in county.devices}
+    for unit in county.units:
+        for port in line_of(county, unit).ports:
+            up = not port.lan  # the LAN is the extranet's since the cutover
+            ports[port.device][port.name] = PortSeen(
+                name=port.name,
+                up=up,
+                carrier=up,
+                rx_packets=0,
+                rx_bytes=0,
+                tx_packets=0,
+                tx_bytes=0,
+                carrier_changes=2,
+            )
+    flows: dict[str, list[FlowSeen]] = {}
+    for device, name in heard:
+        flow = FlowSeen(
+            port=name,
+            source="10.250.0.9",
+            destination="10.250.0.10",
+            mac="02:00:00:00:00:09",
+            protocol="tcp",
+            service=443,
+            packets=9,
+        )
+        flows.setdefault(device, []).append(flow)
+    return tuple(
+        Usage(
+            device=device,
+            at=at,
+            incarnation="first",
+            ports=tuple(seen.values()),
+            forwarded=0,
+            flows=tuple(flows.get(device, ())),
+            flow_source="packets",
+        )
+        for device, seen in sorted(ports.items())
+    )
+
+
+def build_samples(county: County, policy: str, in_use: Iterable[str]) -> tuple[SoakSample, ...]:
+    """Build a week of samples; in the last one somebody is heard on the village lines of these units."""
+    lines = [county.circuit_by_id[county.unit_by_id[name].circuit] for name in in_use]
+    heard = [(line.far_device or "", line.far_port or "") for line in lines]
+    names = tuple(u.id for u in county.units)
+    out: list[SoakSample] = []
+    for number in range(SAMPLES):
+        at = (NOW - timedelta(hours=EVERY_H * (SAMPLES - 1 - number))).timestamp() - 30
+        out.append(
+            SoakSample.model_construct(
+                digest=f"{number:064x}",
+                units=names,
+                taken_from=at - 5,
+                taken_to=at,
+                usages=build_usages(county, at, heard if number == SAMPLES - 1 else ()),
+                names=(),
+                before=dict.fromkeys(names, out[-1].digest) if out else {},
+                policy=policy,
+                recorded=at,
+                seq=number + 1,
+            )
+        )
+    return tuple(out)
+
+
+def must_be_allowed(situation: Situation, in_use: Iterable[str]) -> frozenset[str]:
+    """Return the units that may be drained: not the hubs, nobody whose line is in use or whose results hold a failure."""
+    county = situation.county
+    sites = {s.id: s.site for s in county.stations}
+    bad = {
+        (sites[r.check.station], r.check.plane)
+        for e in situation.evidence
+        for r in e.results
+        if r.outcome is not Outcome.PASSED
+    }
+    hub, used = county.county_site.id, set(in_use)
+    return frozenset(u.id for u in county.units if u.site != hub and u.id not in used and (u.site, u.plane) not in bad)
+
+
 def build_situations(
     counties: int, *, towns: int = TOWNS, villages: int = VILLAGES, seed: int = SEED
-) -> Iterator[Situation]:
-    """Yield one county's situation after another, each with nothing worked out yet: every line to be drained next."""
+) -> Iterator[tuple[Situation, frozenset[str]]]:
+    """Yield one county's situation after another, with the units to be allowed: every line is to be drained next."""
     rng = random.Random(seed)  # noqa: S311 - the same results in every run, no secret
     template = build_county(towns, villages)
     checks = build_checks(template)
@@ -242,6 +332,9 @@ def build_situations(
         u.id: UnitRecord(unit=u.id, state=UnitState.CUT_OVER, since=cut, entered={UnitState.CUT_OVER: cut})
         for u in template.units
     }
+    note = note_policy(template.policy)
+    policies = Policies({note["digest"]: note["policy"]}, {u: Terms(digest=note["digest"], at=cut) for u in records})
+    leaves = [u.id for u in template.units if template.site_by_id[u.site].site_class is SiteClass.VILLAGE]
     for number in range(counties):
         county = template.altered()  # forgets what was worked out of it for the one before
         run = Evidence(
@@ -254,7 +347,8 @@ def build_situations(
             withheld=tuple(records),
             seq=1,
         ).model_copy(update={"results": build_results(checks, began + 5, rng)})
-        yield Situation(
+        in_use = rng.sample(leaves, min(IN_USE, len(leaves)))
+        situation = Situation(
             county=county,
             checks=checks,
             evidence=(run,),
@@ -263,19 +357,30 @@ def build_situations(
             current=bound,
             now=NOW,
             policy=county.policy,
+            soak=build_samples(county, note["digest"], in_use),
+            policies=policies,
         )
+        expected = must_be_allowed(situation, in_use)
+        # What was worked out on the way is forgotten: the gates begin from what was read.
+        yield replace(situation, county=template.altered()), expected
 
 
 def measure(counties: int, *, towns: int = TOWNS, villages: int = VILLAGES, seed: int = SEED) -> Measured:
     """Ask the gate of every unit of so many counties, one county after the other."""
     seconds = cpu_s = 0.0
     units = results = allowed = refused = reasons = 0
-    for situation in build_situations(counties, towns=towns, villages=villages, seed=seed):
+    for situation, expected in build_situations(counties, towns=towns, villages=villages, seed=seed):
         gc.freeze()  # what is judged is no garbage: looking through it for cycles, again and again, is not the gates' work
         begin, cpu = time.monotonic(), time.process_time()
         verdicts = [judge_retirement(u.id, Stage.DRAIN, situation) for u in situation.county.units]
         seconds, cpu_s = seconds + time.monotonic() - begin, cpu_s + time.process_time() - cpu
         gc.unfreeze()
+        found = {v.unit for v in verdicts if v.allowed}
+        if found != expected:
+            wrong = ", ".join(sorted(map(str, found ^ expected))[:5])
+            raise BenchError(
+                f"the gates said otherwise than is known of {len(found ^ expected)} units, the first: {wrong}"
+            )
         units += len(verdicts)
         results += sum(len(e.results) for e in situation.evidence)
         allowed += sum(v.allowed for v in verdicts)
@@ -316,7 +421,8 @@ def render(found: dict[int, Measured]) -> str:
         "",
         (
             f"{one.counties} counties, {one.stations:,} stations, {one.units:,} units, {one.results:,} results "
-            f"({BROKEN:.1%} of them failed): {one.allowed:,} units allowed, {one.refused:,} refused with "
+            f"({BROKEN:.1%} of them failed), {SAMPLES} samples of every old line ({IN_USE} a county in use): "
+            f"{one.allowed:,} units allowed, {one.refused:,} refused with "
             f"{one.reasons:,} reasons."
         ),
         "",
