@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from lab.layout import NODE_BIN
-from tests.migration.town import FAILED, GOOD, REFUSED, Town, open_town
+from tests.migration.town import FAILED, GOOD, REFUSED, Town, open_town, said_of
 
 TIMERS = {"revert_s": 60, "converge_s": 20, "soak_s": 1, "hold_s": 1}
 UNIT = "finance-man@chengguan"
+PAY, FINANCE = "chengguan-center/finance/finance-pay/ipv6", "chengguan-center/finance/finance/ipv4"
 pytestmark = pytest.mark.lab
 
 
@@ -30,13 +31,14 @@ def test_a_service_that_leans_on_the_old_line_is_found_by_withholding_it(town: T
     town.fault("lean", "finance-pay", "fin-l-chengguan")
     before = town.configs()
     try:
+        assert town.ping(PAY)
         town.run("verify", "--unit", UNIT, expect=GOOD)
         found = town.run("prove", UNIT, "--yes", expect=FAILED)
         assert "chengguan-center/finance/finance-pay/ipv6: marker" in found.stdout
         assert (town.configs(), town.armed(), town.state(UNIT)) == (before, [], "cut_over")
         town.run("verify", "--unit", UNIT, expect=GOOD)
-        refused = town.run("gate", "explain", UNIT, expect=REFUSED)
-        assert "while the old path of finance-man@chengguan was up, which proves nothing" in refused.stdout
+        against = said_of(town.ask_gate(UNIT), PAY)
+        assert "while the old path of finance-man@chengguan was up, which proves nothing" in against
         town.run("retire", UNIT, "--yes", expect=REFUSED)
     finally:
         town.fault("unlean", "finance-pay")
@@ -73,8 +75,9 @@ def test_a_stranger_on_the_old_line_is_named(town: Town) -> None:
         seen = json.loads(town.run("soak", UNIT, "--json", expect=FAILED).stdout)["units"][0]
         named = {(f["who"], f["port"], f["known"]) for f in seen["against"] if f["kind"] == "consumer"}
         assert ("10.20.255.245", "spare1", "") in named
+        assert town.ping(FINANCE)
         town.run("verify", "--unit", UNIT, expect=GOOD)
-        refused = town.run("gate", "explain", UNIT, expect=REFUSED).stdout
+        refused = "\n".join(map(str, town.ask_gate(UNIT).reasons))
         assert "fin-chengguan port spare1: undeclared host 10.20.255.245, MAC" in refused
         assert "found 'ip route 10.20.255.240/28 10.20.250.2'" in refused
         assert "packets forwarded, found" in refused
@@ -107,7 +110,8 @@ def test_a_flapping_line_is_named(town: Town) -> None:
         ("flapping", "fin-chengguan", "wan1"),
         ("flapping", "fin-hub", "chengguan"),
     }
-    assert "fin-chengguan port wan1: flapping" in town.run("gate", "explain", UNIT, expect=REFUSED).stdout
+    assert town.ping(FINANCE)
+    assert any("fin-chengguan port wan1: flapping" in r.why for r in town.ask_gate(UNIT).reasons)
 
 
 @pytest.mark.heavy
@@ -130,8 +134,9 @@ def test_a_change_by_hand_voids_the_proof(town: Town) -> None:
     line = "ipv6 route 2001:db8:dead::/48 blackhole vrf finance"
     type_in(town, "chengguan-r1", line)
     try:
-        refused = town.run("gate", "explain", UNIT, expect=REFUSED).stdout
-        assert "under another configuration of chengguan-r1 than the one of now" in refused
+        assert town.ping(FINANCE)
+        against = said_of(town.ask_gate(UNIT), FINANCE)
+        assert "under another configuration of chengguan-r1 than the one of now" in against
     finally:
         type_in(town, "chengguan-r1", f"no {line}")
     town.run("gate", "explain", UNIT, expect=GOOD)
@@ -152,14 +157,19 @@ def test_a_change_by_hand_on_the_old_line_voids_the_proof(town: Town) -> None:
 def test_a_station_whose_clock_is_wrong_proves_nothing(town: Town) -> None:
     """What a station says an hour from now is not of now, though all of it passes."""
     town.soak(UNIT)
+    line = "ipv6 route 2001:db8:dead::/48 blackhole vrf finance"
+    type_in(town, "chengguan-r1", line)  # what was proven before, by a right clock, would count on
     hold_clock(town, "chengguan-center", ahead_s=3600)
     try:
+        assert town.ping(FINANCE)
         # Its own passes do not count, with the line up or not: nothing is withheld.
         seen = town.run("prove", UNIT, "--yes", expect=REFUSED).stdout
         assert "the station's clock is off by about" in seen
         assert town.state(UNIT) == "cut_over"
+        assert "the station's clock is off by about" in said_of(town.ask_gate(UNIT), FINANCE)
     finally:
         hold_clock(town, "chengguan-center", ahead_s=0)
+        type_in(town, "chengguan-r1", f"no {line}")
     town.run("prove", UNIT, "--yes", expect=GOOD)
 
 
@@ -171,8 +181,12 @@ def test_two_units_that_may_be_each_others_backup_go_only_proven_together(town: 
     town.soak(UNIT, other)
     town.run("prove", UNIT, "--yes", expect=GOOD)
     town.run("prove", other, "--yes", expect=GOOD)
-    refused = town.run("retire", UNIT, other, "--until", "drained", "--yes", expect=REFUSED).stdout
-    assert f"while the old path of {other} was up, which proves nothing" in refused
+    assert town.ping(FINANCE)
+    refused = town.run("retire", UNIT, other, "--until", "drained", "--yes", "--json", expect=REFUSED).stdout
+    told = {u["unit"]: u["reasons"] for u in json.loads(refused)["units"]}
+    against = {(r["station"], r["service"]): r["why"] for r in told[UNIT]}
+    expected = f"while the old path of {other} was up, which proves nothing"
+    assert expected in against["chengguan-center", "finance"]
     town.run("prove", UNIT, other, "--yes", expect=GOOD)
     town.run("retire", UNIT, other, expect=GOOD)
 
@@ -185,12 +199,14 @@ def test_one_village_that_was_not_measured_holds_the_town(town: Town) -> None:
     town.soak(*units)
     town.fault("stop", "chengguan-wabei-station")
     try:
+        assert town.ping("chengguan-center/edu/edu/ipv4")  # whoever pings from the town sees nothing of it
         seen = town.run("prove", *units, "--yes", expect=REFUSED).stdout
         assert (
             "chengguan-wabei-station: edu: fails already" in seen
             or "chengguan-wabei-station: dns: fails already" in seen
         )
-        assert "chengguan-wabei-station" in town.run("gate", "explain", units[-1], expect=REFUSED).stdout
+        silent = "chengguan-wabei-station/edu/edu/ipv4"
+        assert "unknown: " in said_of(town.ask_gate(units[-1]), silent)
         town.run("retire", *units, "--yes", expect=REFUSED)
     finally:
         town.fault("start", "chengguan-wabei-station")

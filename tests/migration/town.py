@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lab.nodes import exec_in
+from lab.state import LabState, read_state
 from migration.campaign import Campaign, open_campaign
+from migration.gates import Verdict
 from nornir_tasks.changes import pending, read_configs
 from tests.lab_fixture import ROOT, copy_county, run_lab, skip_without_machine
 
@@ -32,6 +35,29 @@ class Town:
     def campaign(self) -> Campaign:
         """The same county, for looking on."""
         return open_campaign(self.folder)
+
+    @cached_property
+    def lab(self) -> LabState:
+        """The lab."""
+        return read_state(self.folder)
+
+    def inside(self, node: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a node."""
+        return exec_in(self.lab, node, argv, timeout_s=30)
+
+    def ping(self, check: str) -> bool:
+        """Say what a ping from the check's leg to its service says."""
+        asked = self.campaign.matrix.by_id[check]
+        done = self.inside(asked.station, "fping", "-c", "3", "-t", "1000", "-q", "-I", asked.interface, asked.address)
+        return done.returncode == 0
+
+    def ask_gate(self, unit: str) -> Verdict:
+        """Return what `gate explain --json` says of a unit's next step."""
+        done = self.run("gate", "explain", unit, "--json")
+        told = json.loads(done.stdout)
+        verdict = Verdict.model_validate({name: told[name] for name in Verdict.model_fields})
+        assert done.returncode == (GOOD if verdict.allowed else REFUSED)
+        return verdict
 
     def run(self, *arguments: str, expect: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run `extranet`, and hold it to its exit code."""
@@ -96,6 +122,15 @@ class Town:
     def intents(self) -> int:
         """Return how many steps were begun."""
         return sum(e.kind == "intent" for e in self.campaign.events())
+
+
+def said_of(verdict: Verdict, check: str) -> str:
+    """Return why a gate refuses by a check, named by its station and service; empty where it has nothing against it."""
+    station, _, service, _ = check.split("/")
+    mine = [r for r in verdict.reasons if r.check == check]
+    assert all((r.station, r.service) == (station, service.removeprefix("!")) for r in mine), mine
+    assert not (mine and verdict.allowed)
+    return "\n".join(r.why for r in mine)
 
 
 @contextmanager
