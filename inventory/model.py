@@ -631,6 +631,15 @@ class County(Model):
         return {device: tuple(units) for device, units in out.items()}
 
     @cached_property
+    def uplinks(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """By network and legacy router, the routers at the far ends of its lines."""
+        out: dict[tuple[str, str], tuple[str, ...]] = {}
+        for c in self.circuits:
+            if c.device and c.far_device:
+                out[c.network, c.device] = (*out.get((c.network, c.device), ()), c.far_device)
+        return out
+
+    @cached_property
     def extranet_under(self) -> dict[str, tuple[str, ...]]:
         """For each site, the extranet routers under it: its own, its town's, and all cores."""
         legacy = {n.id for n in self.networks}

@@ -35,12 +35,16 @@ from migration.archive import Archives
 from migration.clock import to_iso
 from migration.evidence import Bound, Evidence
 from migration.soak_samples import SoakSample
+from migration.steady import Steady, find_steady
 from migration.terms import Loosening, Policies, find_loosened, policy_values
 from migration.units import Act, Change, UnitRecord, UnitState, devices_under, legacy_devices_under
 from nornir_tasks.stations.model import WHOSE_WAY, Check, Outcome, Result
 
 if TYPE_CHECKING:
     from migration.waivers import Waiver
+
+RECORDED_WITHIN_S = 60.0
+"""How long after it was taken a sample may come to the ledger."""
 
 CLOCK_SKEW_S = 5.0
 """How far a station's clock may be from the controller's, and evidence from now, before it is refused."""
@@ -325,6 +329,17 @@ class Situation:
             for unit in sample.units:
                 out[unit].append(sample)
         return out
+
+    @cached_property
+    def days_covered(self) -> dict[tuple[float, ...], int]:
+        """What was found out so far about the business days that samples taken at some moments cover."""
+        return {}
+
+    @cached_property
+    def steady(self) -> Steady:
+        """From which samples on routers only said the same."""
+        samples = sorted(self.soak, key=lambda s: s.seq)
+        return find_steady(samples, self.policy.soak, [not say_untimely(s, self.now_s) for s in samples])
 
     @cached_property
     def soak_digests(self) -> frozenset[str]:
@@ -649,6 +664,15 @@ class _Demand:
             for c in self.situation.county.circuits
             if c.network == self.unit.network
         )
+
+
+def say_untimely(sample: SoakSample, now_s: float) -> str:
+    """Say why a sample's times are no witness; empty when they are."""
+    if sample.taken_from > sample.taken_to or sample.taken_to > now_s + CLOCK_SKEW_S:
+        return "it is of the future: set the clock right"
+    if not -CLOCK_SKEW_S <= sample.recorded - sample.taken_to <= RECORDED_WITHIN_S:
+        return f"the ledger took it at {say_moment(sample.recorded)}, which is not its time"
+    return ""
 
 
 def _by_end(pair: tuple[Evidence, Flaw]) -> tuple[float, bool, str]:

@@ -11,7 +11,7 @@ All times that decide are those at which the ledger took the samples: nobody can
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -269,17 +269,24 @@ class _Watch:
         """Count the business days with enough samples inside the hours."""
         if not self.run:
             return 0
+        moments, known = tuple(s.recorded for s in self.run), self.situation.days_covered
+        if moments not in known:
+            known[moments] = self.count_days(moments)
+        return known[moments]
+
+    def count_days(self, moments: Iterable[float]) -> int:
+        """Count the business days on which enough of these moments lie inside the hours."""
         (opens, closes), zone = self.policy.opening, self.policy.zone
         seen: Counter[str] = Counter()
-        for sample in self.run:
-            at = datetime.fromtimestamp(sample.recorded, UTC).astimezone(zone)
+        for moment in moments:
+            at = datetime.fromtimestamp(moment, UTC).astimezone(zone)
             if DAYS[at.weekday()] in self.policy.days and opens <= at.time() < closes:
                 seen[at.date().isoformat()] += 1
         return sum(n >= self.policy.samples_a_day for n in seen.values())
 
     def look(self) -> None:
         """Find the newest clean run, what the newest sample saw, and what broke the run before."""
-        for before, sample in pairwise((None, *self.samples)):
+        for place, (before, sample) in enumerate(pairwise((None, *self.samples)), 1):
             if sample is None:
                 continue
             found = list(self.lookout.see_sample(sample))
@@ -291,10 +298,15 @@ class _Watch:
                 self.broken = str(self.against[0]) if self.against else gap
             if found:
                 self.run = []
-            elif between or gap:
+                continue
+            if between or gap:
                 self.run = [sample]
             else:
                 self.run.append(sample)
+                rest = self.samples[place:]
+                if rest and self.lookout.says_no_more_than(sample, rest):
+                    self.run += rest
+                    return
 
     def gap(self, before: SoakSample | None, sample: SoakSample) -> str:
         """Say that too long passed between two samples; empty when not."""

@@ -7,7 +7,7 @@ that the inventory gives, and broadcasts on a shared LAN.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network
@@ -16,14 +16,11 @@ from typing import Literal, NamedTuple
 from inventory.model import Model, Soak, Source, Unit
 from inventory.wording import counted
 from migration.old_lines import LinePort, OldLine, is_inside
-from migration.proof import CLOCK_SKEW_S, Situation, say_moment
+from migration.proof import CLOCK_SKEW_S, Situation, say_moment, say_untimely
 from migration.soak_samples import SoakSample
 from migration.terms import policy_values, say_sampled_less
 from migration.units import UnitState
 from nornir_tasks.old_line import FlowSeen, PortSeen, Usage, is_unicast
-
-RECORDED_WITHIN_S = 60.0
-"""How long after it was taken a sample may come to the ledger."""
 
 _CHANGES_OF_AN_ACT = 4
 """How often a port may lose and find its carrier when both ends of its line are closed and opened, not quite together."""
@@ -121,12 +118,7 @@ class Lookout:
         """Say why a sample is no witness; empty when it is one."""
         if sample.problem:
             return sample.problem
-        if sample.taken_from > sample.taken_to or sample.taken_to > self.situation.now_s + CLOCK_SKEW_S:
-            return "it is of the future: set the clock right"
-        late = sample.recorded - sample.taken_to
-        if not -CLOCK_SKEW_S <= late <= RECORDED_WITHIN_S:
-            return f"the ledger took it at {say_moment(sample.recorded)}, which is not its time"
-        return self.taken_under_less(sample.policy)
+        return say_untimely(sample, self.situation.now_s) or self.taken_under_less(sample.policy)
 
     def taken_under_less(self, digest: str) -> str:
         """Say that samples taken under a policy looked less closely than the unit's terms and those of now want."""
@@ -227,18 +219,40 @@ class Lookout:
 
     def watched_ports(self, usage: Usage, *samples: SoakSample) -> Iterator[tuple[PortSeen, LinePort | None]]:
         """Give the ports whose traffic speaks: the unit's own, the line's when it is all that they carry, undeclared ones."""
+        own, at_router = self.own_ports.get(usage.device, {}), usage.device == self.line.router
         for seen in usage.ports:
-            port = next((p for p in self.line.ports if (p.device, p.name) == (usage.device, seen.name)), None)
-            if seen.management:
+            port = own.get(seen.name)
+            if seen.management or (port is None and not at_router):
                 continue
             if port is not None:
                 if (port.lan and not self.line.at_county) or self.judges_line(*samples):
                     yield seen, port
-            elif usage.device == self.line.router and seen.name not in self.line.declared_ports:
+            elif seen.name not in self.line.declared_ports:
                 yield seen, None
+
+    @cached_property
+    def own_ports(self) -> dict[str, dict[str, LinePort]]:
+        """The line's ports by router and name."""
+        out: dict[str, dict[str, LinePort]] = {}
+        for port in self.line.ports:
+            out.setdefault(port.device, {}).setdefault(port.name, port)
+        return out
+
+    def says_no_more_than(self, before: SoakSample, rest: Sequence[SoakSample]) -> bool:
+        """Tell whether samples after one show just what it showed: the same content, and nothing became of the unit since."""
+        if not self.situation.steady.reaches(before, len(rest), self.line.devices):
+            return False
+        entered = self.situation.record(self.unit.id).entered
+        moments = [entered[s].timestamp() for s in (UnitState.DRAINED, UnitState.SHUT) if s in entered]
+        if any(m > before.recorded for m in (*moments, self.quiet_since or 0.0)):
+            return False
+        acts = (a for d in self.line.devices for a in self.situation.acts_by_device.get(d, ()))
+        return not any(act.ended is None or act.ended >= before.taken_from for act in acts)
 
     def see_flows(self, usage: Usage, sample: SoakSample) -> Iterator[Finding]:
         """Name whoever was heard talking while the sample was taken."""
+        if not usage.flows:
+            return
         ports = {p.name for p, _ in self.watched_ports(usage, sample)}
         lines = {p.name for p in self.line.ports if p.device == usage.device and not p.lan}
         talks: dict[tuple[str, str], list[FlowSeen]] = {}

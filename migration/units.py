@@ -242,7 +242,7 @@ def legacy_devices_under(county: County, unit: Unit) -> tuple[str, ...]:
     """Return the legacy routers a unit's old path uses: at its site, where its line ends, and from there to the hub."""
     circuit = county.circuit_by_id[unit.circuit]
     found = {d for d in (circuit.device, circuit.far_device) if d}
-    found |= {c.far_device for c in county.circuits if c.network == unit.network and c.far_device and c.device in found}
+    found |= {far for device in tuple(found) for far in county.uplinks.get((unit.network, device), ())}
     return tuple(sorted(found))
 
 

@@ -6,6 +6,7 @@ Values only. Whatever a device could not tell is in `unknown` with the reason: s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Literal
 
@@ -92,7 +93,11 @@ class Usage(Model):
 
     def port(self, name: str) -> PortSeen | None:
         """Return a port by name."""
-        return next((p for p in self.ports if p.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, PortSeen]:
+        return {p.name: p for p in reversed(self.ports)}
 
 
 class UsageRead(Model):

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inventory.reader import load_county
-from scripts.bench_gates import CHECKS, measure
+from scripts.bench_gates import CHECKS, IN_USE, measure
 from scripts.main import app
 
 runner = CliRunner()
@@ -73,7 +73,9 @@ def test_what_nothing_excuses_is_refused(county: Path) -> None:
 
 def test_the_bench_measures_what_it_says() -> None:
     """Every unit is asked about, and every station has the results that are counted."""
-    found = measure(2, towns=1, villages=2)
-    assert (found.stations, found.units, found.results) == (8, 16, 8 * CHECKS)
+    found = measure(2, towns=1, villages=3)
+    assert (found.stations, found.units, found.results) == (10, 20, 10 * CHECKS)
     assert found.allowed + found.refused == found.units
-    assert found.refused >= 2 * 2  # the hubs wait for the others
+    # The hubs wait for the others, and three lines a county are in use; who else is refused has a result that failed.
+    assert found.refused >= 2 * (2 + IN_USE)
+    assert found.allowed > 0
