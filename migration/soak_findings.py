@@ -238,16 +238,17 @@ class Lookout:
             out.setdefault(port.device, {}).setdefault(port.name, port)
         return out
 
-    def says_no_more_than(self, before: SoakSample, rest: Sequence[SoakSample]) -> bool:
-        """Tell whether samples after one show just what it showed: the same content, and nothing became of the unit since."""
-        if not self.situation.steady.reaches(before, len(rest), self.line.devices):
-            return False
+    def count_same(self, first: SoakSample, later: Sequence[SoakSample]) -> int:
+        """Return how many samples after one show just what it showed: the same, and nothing became of the unit meanwhile."""
+        count = self.situation.steady.count_after(first, later, self.line.devices) if later else 0
+        if not count:
+            return 0
         entered = self.situation.record(self.unit.id).entered
         moments = [entered[s].timestamp() for s in (UnitState.DRAINED, UnitState.SHUT) if s in entered]
-        if any(m > before.recorded for m in (*moments, self.quiet_since or 0.0)):
-            return False
+        if any(m > first.recorded for m in (*moments, self.quiet_since or 0.0)):
+            return 0
         acts = (a for d in self.line.devices for a in self.situation.acts_by_device.get(d, ()))
-        return not any(act.ended is None or act.ended >= before.taken_from for act in acts)
+        return 0 if any(act.ended is None or act.ended >= first.taken_from for act in acts) else count
 
     def see_flows(self, usage: Usage, sample: SoakSample) -> Iterator[Finding]:
         """Name whoever was heard talking while the sample was taken."""

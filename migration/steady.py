@@ -6,7 +6,7 @@ from the same content. Steady is stricter than clean, so a stretch is only ever 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,41 +17,51 @@ from nornir_tasks.old_line import PortSeen, Usage
 
 @dataclass(frozen=True)
 class Steady:
-    """From which sample on, by place, nothing new was seen until the last: in the samples as such, and by router."""
+    """To which sample, by place, each stretch lasts in which nothing new was seen: of the samples as such, and by router."""
 
     place_by_seq: Mapping[int, int]
-    samples_from: int
-    routers_from: Mapping[str, int]
+    samples_until: Sequence[int]
+    routers_until: Mapping[str, Sequence[int]]
 
-    def reaches(self, before: SoakSample, rest: int, routers: Sequence[str]) -> bool:
-        """Tell whether after `before` there are just `rest` samples, in all of which these routers only say the same."""
-        place = self.place_by_seq.get(before.seq)
-        if place is None or place + rest != len(self.place_by_seq) - 1 or place < self.samples_from:
-            return False
-        return all(self.routers_from.get(router, place + 1) <= place for router in routers)
+    def count_after(self, first: SoakSample, later: Sequence[SoakSample], routers: Iterable[str]) -> int:
+        """Return how many of the samples that follow one only say the same of these routers."""
+        place = self.place_by_seq.get(first.seq)
+        if place is None:
+            return 0
+        ends = [self.routers_until[r][place] if r in self.routers_until else place for r in routers]
+        count = min(self.samples_until[place], *ends, place + len(later)) - place
+        # Nothing was left out between: they are the very next ones of all samples.
+        return count if count > 0 and self.place_by_seq.get(later[count - 1].seq) == place + count else 0
 
 
 def find_steady(samples: Sequence[SoakSample], policy: Soak, timely: Sequence[bool]) -> Steady:
-    """Find what is steady to the end; `timely` says of each sample whether its own times may count."""
+    """Find what is steady; `timely` says of each sample whether its own times may count."""
     places = {s.seq: n for n, s in enumerate(samples)}
-    if len(places) < len(samples) or not samples:
-        return Steady({}, 0, {})
-    last = len(samples) - 1
+    if len(places) < len(samples):
+        return Steady({}, (), {})
     pairs = list(pairwise(samples))
-    start = last
-    while start and timely[start] and timely[start - 1] and _follows(*pairs[start - 1], policy):
-        start -= 1
-    routers: dict[str, int] = {}
-    for usage in samples[last].usages:
-        place, new = last, usage
-        while place > start:
-            old = samples[place - 1].usage(usage.device)
-            minutes = max(1.0, (samples[place].recorded - samples[place - 1].recorded) / 60)
-            if old is None or not _says_the_same(old, new, minutes, policy):
-                break
-            place, new = place - 1, old
-        routers[usage.device] = place
-    return Steady(places, start, routers)
+    follows = [all(timely[n : n + 2]) and _follows(old, new, policy) for n, (old, new) in enumerate(pairs)]
+    routers: dict[str, Sequence[int]] = {}
+    for name in {u.device for s in samples for u in s.usages}:
+        said = [s.usage(name) for s in samples]
+        routers[name] = _stretch(
+            old is not None and new is not None and steady and _says_the_same(old, new, _minutes(*pair), policy)
+            for old, new, steady, pair in zip(said, said[1:], follows, pairs, strict=False)
+        )
+    return Steady(places, _stretch(follows), routers)
+
+
+def _minutes(old: SoakSample, new: SoakSample) -> float:
+    return max(1.0, (new.recorded - old.recorded) / 60)
+
+
+def _stretch(same: Iterable[bool]) -> list[int]:
+    """Return, for each place, the last one to which all pairs from there on are the same."""
+    steps = list(same)
+    out = [len(steps)]
+    for place in range(len(steps) - 1, -1, -1):
+        out.append(out[-1] if steps[place] else place)
+    return out[::-1]
 
 
 def _follows(old: SoakSample, new: SoakSample, policy: Soak) -> bool:

@@ -138,7 +138,7 @@ def test_what_is_skipped_changes_no_word(
 def assert_same_word(situation: Situation, unit: str, stage: Stage) -> None:
     """Hold the soak of a unit to what it would be, were every sample looked at."""
     plodding = replace(situation)
-    plodding.__dict__["steady"] = Steady({}, 0, {})
+    plodding.__dict__["steady"] = Steady({}, (), {})
     found = COUNTY.unit_by_id[unit]
     assert stand_soak(found, situation, stage) == stand_soak(found, plodding, stage)
 
