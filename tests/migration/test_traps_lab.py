@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -152,6 +154,34 @@ def test_a_change_by_hand_on_the_old_line_voids_the_proof(town: Town) -> None:
     assert "under another configuration of the legacy router fin-chengguan than the one of now" in refused
     type_in(town, "fin-chengguan", "no ip route 198.51.100.0/24 blackhole")
     town.run("gate", "explain", UNIT, expect=GOOD)
+
+
+def test_a_policy_that_asks_less_than_at_the_cutover_is_refused(town: Town) -> None:
+    """One person makes the soak shorter in policy.yaml: refused with both values, until it is put back."""
+    policy = town.folder / "policy.yaml"
+    text = policy.read_text("utf-8")
+    policy.write_text(re.sub(r"(?m)^(\s+soak_s:) 1\b", r"\1 0", text), "utf-8")
+    try:
+        refused = json.loads(town.run("gate", "explain", UNIT, "--json", expect=REFUSED).stdout)
+        (reason,) = [r for r in refused["reasons"] if r["kind"] == "policy"]
+        assert f"policy timers.soak_s was 1 when the cutover of {UNIT} was allowed" in reason["why"]
+        assert reason["aspect"] == "timers.soak_s 1 → 0"
+        titles = (
+            "--by",
+            "财政局局长",
+            "--approved-by",
+            "县大数据局局长",
+            "--until",
+            f"{datetime.now().astimezone() + timedelta(days=3):%Y-%m-%d}",
+        )
+        shown = town.run(
+            "gate", "except", UNIT, "--kind", "policy", "--why", "roadworks", *titles, "--json", expect=GOOD
+        )
+        assert [r["aspect"] for r in json.loads(shown.stdout)["exception"]["reasons"]] == [reason["aspect"]]
+    finally:
+        policy.write_text(text, "utf-8")
+    again = json.loads(town.run("gate", "explain", UNIT, "--json").stdout)
+    assert "policy" not in {r["kind"] for r in again["reasons"]}
 
 
 def test_a_station_whose_clock_is_wrong_proves_nothing(town: Town) -> None:
