@@ -384,6 +384,42 @@ class Probing(Model):
     )
 
 
+class Budgets(Model):
+    """What probes may ask of one device at once: a village's window and a small router have other work to do."""
+
+    station_probes: int = Field(
+        default=32,
+        ge=1,
+        le=256,
+        description="connections and questions that one station or server has open at once for probes",
+        examples=[8],
+    )
+    probes_per_s: int = Field(
+        default=250,
+        ge=1,
+        le=2000,
+        description="of these, how many one station or server begins in a second",
+        examples=[50],
+    )
+    ways_per_s: int = Field(
+        default=100,
+        ge=1,
+        le=1000,
+        description="ways that one station or server asks for in a second: routers answer only so many",
+        examples=[20],
+    )
+    station_sessions: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="SSH sessions that measure from one station or server at once; a cutover's watch is one more",
+        examples=[1],
+    )
+    router_probes: int = Field(
+        default=8, ge=1, le=64, description="addresses that one router pings and traces at once", examples=[4]
+    )
+
+
 Source = Literal["counters", "neighbors", "routes", "config", "flows", "names"]
 """What can be asked about who still uses an old line; what a device does not tell is unknown."""
 
@@ -511,6 +547,9 @@ class Policy(Model):
     )
     probing: Probing = Field(
         default=Probing(), description="what a way must be like", examples=[{"min_mtu_bytes": 1492}]
+    )
+    budgets: Budgets = Field(
+        default=Budgets(), description="what probes may ask of one device at once", examples=[{"station_probes": 8}]
     )
     soak: Soak = Field(
         default=Soak(), description="how an old line is watched before it is drained", examples=[{"samples": 28}]

@@ -29,8 +29,10 @@ def diagnose(campaign: Campaign, results: Sequence[Result]) -> list[Result]:
     if not asked:
         return out
 
+    most = campaign.county.policy.budgets.router_probes
+
     def look(driver: Driver) -> list[RouterSight]:
-        return driver.look(list(asked[driver.device]))
+        return look_in_turns(driver, list(asked[driver.device]), most)
 
     for router, outcome in run_on_devices(campaign.nornir, look, sorted(asked)).items():
         sights = {s.probe: s for s in outcome.value or ()}
@@ -44,6 +46,12 @@ def diagnose(campaign: Campaign, results: Sequence[Result]) -> list[Result]:
                 raw = {**found.raw, "from_its_router": told, "output": [*found.raw.get("output", ()), *said]}
                 out[number] = found.model_copy(update={"raw": raw, "said": found.said | said})
     return out
+
+
+def look_in_turns(driver: Driver, probes: Sequence[RouterProbe], most: int) -> list[RouterSight]:
+    """Have a router look at all of these, at most so many at once, one turn after the other in the same session."""
+    turns = (probes[at : at + most] for at in range(0, len(probes), most))
+    return [sight for turn in turns for sight in driver.look(turn)]
 
 
 def say_diagnosis(result: Result) -> str:

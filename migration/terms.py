@@ -97,6 +97,12 @@ LOOSER: dict[str, Looser] = {
     "soak.must_know": _dropped,
     "quarantine_days": _less,
     "planes": _joined,
+    # How much is asked at once, not what: whatever was not asked in time is unknown.
+    "budgets.station_probes": _never,
+    "budgets.probes_per_s": _never,
+    "budgets.ways_per_s": _never,
+    "budgets.station_sessions": _never,
+    "budgets.router_probes": _never,
     # Where addresses come from, and by when a county means to be done: no gate asks for it.
     "pool": _never,
     "ipv4_pool": _never,

@@ -1537,6 +1537,22 @@ class Session:
         return {"peer": self.peer, "local": self.local, "interface": self.interface, "problem": self.problem}
 
 
+class Pace:
+    """So many starts a second, whoever starts; any number where it is 0."""
+
+    def __init__(self, per_s: float) -> None:
+        self.gap_s, self.next, self.lock = 1 / per_s if per_s > 0 else 0.0, 0.0, threading.Lock()
+
+    def wait(self) -> None:
+        """Wait for one's turn."""
+        with self.lock:
+            now = time.monotonic()
+            turn = max(now, self.next)
+            self.next = turn + self.gap_s
+        if turn > now:
+            time.sleep(turn - now)
+
+
 class Run:
     """One request: pieces of work that checks share, done side by side until all is done or the time is over."""
 
@@ -1557,6 +1573,7 @@ class Run:
         self.traces: dict[Key, Trace] = {}
         self.echoes: dict[Key, Echo] = {}
         self.pace_s = float(request.get("pace_ms", 0)) / 1000
+        self.pace = Pace(float(request.get("probes_per_s", 0)))
         self.tracer = Tracer([], self.pace_s)
         self.trace_done = threading.Event()
         self.refused: dict[int, str] = {}
@@ -1709,6 +1726,7 @@ class Run:
                 key, action = todo.get_nowait()
             except queue.Empty:
                 return
+            self.pace.wait()
             try:
                 self.done[key] = action()
             except Exception as error:  # noqa: BLE001 - one exploding probe must not lose the others

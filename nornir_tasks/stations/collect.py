@@ -40,6 +40,7 @@ from nornir_tasks.stations.agent import SENTINEL
 from nornir_tasks.stations.hops import HopBook, judge_path, judge_session
 from nornir_tasks.stations.model import RESOLVER_ASPECT, Check, Finding, Missing, Outcome, Result, WayAspect
 from nornir_tasks.stations.resolvers import judge_resolvers
+from nornir_tasks.stations.sessions import hold_session
 from nornir_tasks.stations.throughput import Carried, measure_floors
 from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, request_of, way_back_of, ways_by_server
 
@@ -57,8 +58,6 @@ _PAUSE_S = 1.0
 _SKEW_WORTH_SAYING_S = 2.0
 _MOST_UNREAD = 4096
 """Characters kept of an answer that could not be read: its end."""
-_PACE_MS = 10.0
-"""Between two ways that are asked for at once: what a router says `time exceeded` to one asker without falling silent."""
 
 
 def measure(
@@ -197,7 +196,18 @@ class _Measuring:
         if address is None:
             raise no_address(vantage)
         request, nonce = pack_request(words)
-        return _find_answer(_talk(ssh_command(self.access, address), build_script(request), deadline_s), nonce)[0]
+        return _find_answer(self.talk(vantage, address, request, deadline_s), nonce)[0]
+
+    def talk(self, vantage: str, address: str, request: str, deadline_s: float) -> str:
+        """Send a packed request in a session of its own, within the vantage's budget of them, and return what it said."""
+        most = self.county.policy.budgets.station_sessions
+        with hold_session(f"{vantage} {address}", most, deadline_s + GRACE_S) as held:
+            if not held:
+                words = (
+                    f"a session - expected fewer than {most} open with it, found {most} for {deadline_s + GRACE_S:g} s"
+                )
+                raise StationUnmeasuredError("ssh", words, Missing.TIMED_OUT)
+            return _talk(ssh_command(self.access, address), build_script(request), deadline_s)
 
     def listen(self, vantage: str, words: Mapping[str, Any]) -> subprocess.Popen[bytes]:
         """Start a vantage's session and leave it running; whoever speaks to it notices when it is not there."""
@@ -219,7 +229,7 @@ class _Measuring:
                 raise no_address(station)
             request, nonce = build_request(checks, self.access, self.county, deadline_s)
             began = time.time()
-            text = _talk(ssh_command(self.access, address), build_script(request), deadline_s)
+            text = self.talk(station, address, request, deadline_s)
             return _Answer(text=text, nonce=nonce, window=(began, time.time()))
         except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
             return _Answer(error=_as_unmeasured(station, error))
@@ -255,7 +265,7 @@ class _Measuring:
             request, nonce = build_request(
                 (), self.access, self.county, deadline_s, ways=request_of(ways, self.hops, self.county)
             )
-            text = _talk(ssh_command(self.access, address), build_script(request), deadline_s)
+            text = self.talk(server, address, request, deadline_s)
             answer, line = _find_answer(text, nonce)
             rows = answer.get("ways")
             by_id = {row.get("id"): row for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
@@ -433,14 +443,16 @@ def request_body(
     ways: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what the agent is asked."""
-    timers, terms = county.policy.timers, county.policy.probing
+    timers, terms, budgets = county.policy.timers, county.policy.probing, county.policy.budgets
     return {
         "format": 2,
         "deadline_s": deadline_s,
         "timeout_s": timers.probe_timeout_s,
         "blocked_timeout_s": min(timers.probe_timeout_s, timers.blocked_wait_s),
         "ca_file": access.ca_file,
-        "pace_ms": _PACE_MS,
+        "parallel": budgets.station_probes,
+        "probes_per_s": budgets.probes_per_s,
+        "pace_ms": 1000 / budgets.ways_per_s,
         "echo": {
             "count": terms.echo_count,
             "interval_ms": terms.echo_interval_ms,
