@@ -14,16 +14,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
 from inventory.model import DAYS, Model, Soak, Unit
 from inventory.wording import counted, say_span
 from migration.old_lines import line_of
-from migration.proof import Reason, ReasonKind, Situation, say_moment, say_wait
+from migration.proof import Reason, ReasonKind, Situation, say_wait
 from migration.soak_findings import Finding, Lookout
 from migration.soak_samples import SoakSample
 from migration.units import UnitState
@@ -143,10 +144,21 @@ def judge_soak(unit: Unit, situation: Situation, stage: Stage) -> Iterator[Reaso
         yield Reason(station="", service="", why=why, kind=ReasonKind.IN_USE)
     restarted = ""
     if standing.broken and standing.since is not None and not standing.against:
-        restarted = f" (it counts from {say_moment(standing.since)}: {standing.broken})"
+        began = say_here(standing.since, situation.policy.soak)
+        restarted = f" (it counts from {began}: {standing.broken})"
     for lack in standing.lacks:
         kind = ReasonKind.SOAK if lack.wait else ReasonKind.UNMEASURED
         yield Reason(station="", service="", why=f"{lack}{restarted}", kind=kind, aspect=lack.aspect)
+
+
+def say_here(at: datetime | float, policy: Soak) -> str:
+    """Write a moment by the county's own clocks, with how far they are from UTC."""
+    return _write_in(at.timestamp() if isinstance(at, datetime) else at, policy.time_zone)
+
+
+@lru_cache(maxsize=4096)  # a province's reasons name the same few moments over and over
+def _write_in(at: float, time_zone: str) -> str:
+    return datetime.fromtimestamp(at, ZoneInfo(time_zone)).isoformat(" ", "seconds")
 
 
 def stand_soak(unit: Unit, situation: Situation, stage: Stage = "drain") -> SoakStanding:
@@ -241,12 +253,12 @@ class _Watch:
             yield lack(f"its line still carries {', '.join(waiting) or self.unit.id}")
             return
         if not self.samples:
-            yield lack(f"nobody has looked at its old line since {say_moment(self.begins)}: {todo}")
+            yield lack(f"nobody has looked at its old line since {say_here(self.begins, self.policy)}: {todo}")
             return
         last = now.last or 0.0
         if self.situation.now_s - last > self.policy.longest_gap_s:
             limit = say_span(self.policy.longest_gap_s)
-            yield lack(f"expected a sample within {limit}, the last is of {say_moment(last)}: {todo}")
+            yield lack(f"expected a sample within {limit}, the last is of {say_here(last, self.policy)}: {todo}")
         if now.samples < now.wanted_samples:
             what = (
                 f"expected {counted(now.wanted_samples, 'clean sample')} without a break, found {now.samples}: {todo}"
@@ -254,8 +266,10 @@ class _Watch:
             yield lack(what, waits_for="samples" if now.samples >= _LEAST_SAMPLES else "")
         if now.watched_s < now.wanted_s:
             span, left = say_span(now.wanted_s), say_span(now.wanted_s - now.watched_s)
-            end = say_moment(now.until or 0.0)
-            yield lack(f"expected {span} watched, {left} left, until {end} at the earliest", waits_for="time")
+            end = now.until or 0.0
+            ahead = f"until {say_here(end, self.policy)} at the earliest"
+            when = ahead if end > self.situation.now_s else f"which the next sample covers: {todo}"
+            yield lack(f"expected {span} watched, {left} left, {when}", waits_for="time")
         if now.days < now.wanted_days:
             policy = self.policy
             hours = f"{policy.samples_a_day} in {policy.hours} {policy.time_zone} each"
@@ -263,7 +277,7 @@ class _Watch:
             yield lack(what, waits_for="business days")
         drained = self.situation.record(self.unit.id).entered.get(UnitState.DRAINED) if self.stage == "shut" else None
         if drained is not None and not any(s.taken_from >= drained.timestamp() for s in self.run):
-            yield lack(f"expected a sample since it was drained ({say_moment(drained)}), found none: {todo}")
+            yield lack(f"expected a sample since it was drained ({say_here(drained, self.policy)}), found none: {todo}")
 
     def covered_days(self) -> int:
         """Count the business days with enough samples inside the hours."""
@@ -317,7 +331,7 @@ class _Watch:
             return ""
         limit = say_span(self.policy.longest_gap_s)
         found = say_span(sample.recorded - before.recorded)
-        return f"nobody looked for {found} before {say_moment(sample.recorded)} - expected at most {limit}"
+        return f"nobody looked for {found} before {say_here(sample.recorded, self.policy)} - expected at most {limit}"
 
     def dated(self, finding: Finding) -> Finding:
         """Add when somebody was first seen there."""

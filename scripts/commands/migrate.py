@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from migration.campaign import Campaign
     from migration.cutover import UnitReport
     from migration.gates import Verdict
+    from migration.proof import Reason
     from migration.retire import Until
     from migration.stages_ahead import StageAhead
     from migration.status import StatusReport
@@ -48,6 +50,11 @@ STATES = (
     "removed",
     "released",
 )
+SHOWN = 4
+"""Stations and services that a cause names before it only counts them."""
+COMMAND = re.compile(r"'(extranet [^']+)'")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)")
+"""Runs of one command are seconds apart: that makes no other cause."""
 MARKS = dict(zip(STATES, "·○◔◑◕●▼■✓¥", strict=True))
 
 
@@ -326,6 +333,45 @@ def show_verdict(verdict: Verdict, *, limit: int = 12, every: bool = False) -> N
         out.print(f"    ... and {counted(len(by_station) - limit, 'more station')} ('extranet gate explain' lists all)")
 
 
+def show_causes(verdict: Verdict) -> None:
+    """Print a refusal with one line a cause: what it is, how many checks it stands against, and the first stations."""
+    from rich.markup import escape
+
+    out = console()
+    show_excused(verdict)
+    out.print(f"[red]refused[/] {verdict.gate} {verdict.unit or ''}: {counted(len(verdict.reasons), 'reason')}")
+    causes: dict[tuple[str, str], list[Reason]] = {}
+    for reason in verdict.reasons:
+        why = MOMENT.sub("", reason.why.partition(" (from ")[0]) if reason.station else reason.why
+        causes.setdefault((reason.kind, why), []).append(reason)
+    for reasons in causes.values():
+        why = reasons[0].why.partition(" (from ")[0] if reasons[0].station else reasons[0].why
+        stations = list(dict.fromkeys(r.station for r in reasons if r.station))
+        if not stations:
+            out.print(f"    {escape(why)}", soft_wrap=True)
+            continue
+        services = dict.fromkeys(r.service for r in reasons)
+        first = ", ".join(stations[:SHOWN]) + (f" and {len(stations) - SHOWN} more" if len(stations) > SHOWN else "")
+        needs = ", ".join(list(services)[:SHOWN]) + (
+            f" and {len(services) - SHOWN} more" if len(services) > SHOWN else ""
+        )
+        number = f"{counted(len(reasons), 'check')} from {counted(len(stations), 'station')}"
+        out.print(f"    {escape(why)} - {number}: {escape(first)} ({escape(needs)})", soft_wrap=True)
+    if len(causes) < len(verdict.reasons):
+        out.print("    (--all lists every reason by station)", style="dim")
+
+
+def suggest_next(verdict: Verdict) -> list[str]:
+    """Return the commands that would bring a unit on: those that the reasons themselves name, else what shows more."""
+    if verdict.allowed:
+        step = "cutover" if verdict.gate == "cutover" else "retire"
+        return [f"extranet {step} {verdict.unit} (only shows it; --yes does it)"]
+    named = list(dict.fromkeys(c for r in verdict.reasons for c in COMMAND.findall(r.why)))
+    if not named and any(r.station for r in verdict.reasons):
+        named = [f"extranet verify --unit {verdict.unit} --diagnose"]
+    return named
+
+
 def show_excused(verdict: Verdict) -> None:
     """Print everything that an exception excuses, however much it is: nobody may overlook it."""
     from rich.markup import escape
@@ -345,10 +391,14 @@ def explain(
     unit: Annotated[str, typer.Argument(help="The unit, `network@site`.")],
     county: CountyDir = HERE,
     *,
+    every: Annotated[
+        bool, typer.Option("--all", help="List every reason by station, not one line a cause with the first stations.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a unit's next step would be allowed now, with every reason by station. Exit 0 allowed, 3 refused.
+    """Say whether a unit's next step would be allowed now, why not, and what to run next. Exit 0 allowed, 3 refused.
 
+    A line a cause: how many checks it stands against, and the first stations; JSON always has every reason by station.
     JSON names the step as `next`; a unit that is removed has none left on the network, so that is null and the exit 0.
     """
     from migration.campaign import open_campaign
@@ -373,10 +423,14 @@ def explain(
         state = campaign.records()[found.id].state.value
         todo = "; 'extranet retire --release' records that its line was given back" if state == "removed" else ""
         console().print(f"{found.id} is {state}: there is no next step{todo}")
-    else:
+    elif every or verdict.allowed:
         show_verdict(verdict, limit=1000, every=True)
+    else:
+        show_causes(verdict)
     if not as_json:
         show_waivers(waivers, now)
+        for command in suggest_next(verdict) if verdict is not None else ():
+            console().print(f"next: {command}", markup=False, soft_wrap=True)
     raise typer.Exit(EXIT_GOOD if verdict is None or verdict.allowed else EXIT_REFUSED)
 
 

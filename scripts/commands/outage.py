@@ -132,7 +132,9 @@ def show_changes(felt: Sequence[Felt]) -> None:
     for one in felt:
         who = ", ".join(one.units[:3]) + (f" and {len(one.units) - 3} more" if len(one.units) > 3 else "")
         if one.record is None:
-            console().print(f"{one.at[:19]}Z {one.step} {escape(who)}: [red]record lost[/]: {escape(one.lost)}")
+            console().print(
+                f"{one.at[:10]} {one.at[11:19]}Z {one.step} {escape(who)}: [red]record lost[/]: {escape(one.lost)}"
+            )
             continue
         known = one.record.known
         worst = max((t.seconds for t in known), default=0.0)
@@ -145,7 +147,7 @@ def show_changes(felt: Sequence[Felt]) -> None:
         finest = max((t.resolution_s for t in known), default=0.0)
         gone = f"worst {worst:.1f} s" if worst else f"no port gone for longer than {finest:.1f} s"
         said = gone if known else "nothing known"
-        console().print(f"{one.at[:19]}Z {one.step} {escape(who)}: {one.result}, {said}{note}")
+        console().print(f"{one.at[:10]} {one.at[11:19]}Z {one.step} {escape(who)}: {one.result}, {said}{note}")
 
 
 def show_stations(stations: Sequence[StationOutage]) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from types import SimpleNamespace
 from typing import cast
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -97,6 +98,22 @@ def both(*spoils: Spoil) -> Spoil:
 def test_a_silent_line_is_soaked() -> None:
     """Enough clean samples over the whole time, the last one fresh: the soak is over."""
     assert stand(watched()).over, said(stand(watched()))
+
+
+def test_an_end_that_has_passed_is_not_promised() -> None:
+    """A soak's earliest end is told while it lies ahead, by the county's clocks; once past, what is missing is a sample."""
+    situation = watched()
+    some = replace(situation, soak=situation.soak[:2])
+    first, last = (s.recorded for s in some.soak)
+    wanted_s = situation.policy.timers.soak_s
+    assert last - first < wanted_s
+    here = datetime.fromtimestamp(first + wanted_s, ZoneInfo("Asia/Shanghai")).isoformat(" ", "seconds")
+    early = stand(replace(some, now=datetime.fromtimestamp(last, UTC)))
+    assert f"until {here} at the earliest" in said(early)
+    assert here.endswith("+08:00")
+    late = said(stand(replace(some, now=datetime.fromtimestamp(first + wanted_s + 1, UTC))))
+    assert "at the earliest" not in late
+    assert "which the next sample covers: run 'extranet soak fin@ta' by cron" in late
 
 
 def test_hellos_are_no_use() -> None:

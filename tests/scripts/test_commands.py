@@ -19,13 +19,14 @@ from migration.clock import SystemClock
 from migration.cutover import UnitReport
 from migration.gates import Verdict
 from migration.ledger import Ledger
+from migration.proof import Reason, ReasonKind
 from migration.provision import Preview
 from migration.stages_ahead import list_stages
 from migration.steps import Ended
 from migration.units import Step, UnitState, intent_body, outcome_body
 from scripts.commands._shell import Progress, console, warn_of_account
 from scripts.commands.config import say_ending
-from scripts.commands.migrate import show_unit
+from scripts.commands.migrate import show_causes, show_unit, suggest_next
 from scripts.main import app
 from tests.migration.scene import build_county
 
@@ -432,6 +433,48 @@ def test_a_retirement_that_is_only_shown_lists_every_stage(capsys: pytest.Captur
     ways = [line for line in lines if line.strip().startswith("way back: ")]
     assert [("--undo" in w, "NONE" in w) for w in ways] == [(True, False)] * 3 + [(False, True)]
     assert lines.count("       fin-hub:") == 1
+
+
+def explained(*reasons: Reason) -> Verdict:
+    """Return a refusal to drain."""
+    return Verdict(gate="drain", unit="fin@ta", allowed=False, reasons=reasons)
+
+
+def test_a_cause_is_one_line_with_its_count(capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands against many stations alike is one line, with how many checks, the first stations; seconds do not part it."""
+    todo = "'extranet prove fin@ta'"
+    many = [
+        Reason(
+            station=f"st-{n}",
+            service="portal",
+            why=f"measured 2027-09-01 08:00:{n:02}Z while the old path was up: {todo} (from finance, IPv{4 + 2 * (n % 2)})",
+            kind=ReasonKind.FAILED,
+        )
+        for n in range(12)
+    ]
+    other = Reason(
+        station="st-1", service="ledgers", why="tcp: expected an open port, found none", kind=ReasonKind.FAILED
+    )
+    verdict = explained(Reason(station="", service="", why="the hold is not over"), *many, other)
+    console.cache_clear()
+    show_causes(verdict)
+    console.cache_clear()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "refused drain fin@ta: 14 reasons"
+    assert lines[1].strip() == "the hold is not over"
+    assert lines[2].endswith("- 12 checks from 12 stations: st-0, st-1, st-2, st-3 and 8 more (portal)")
+    assert lines[3].endswith("- 1 check from 1 station: st-1 (ledgers)")
+    assert "--all" in lines[4]
+    assert suggest_next(verdict) == ["extranet prove fin@ta"]
+
+
+def test_every_explanation_ends_in_what_to_run() -> None:
+    """The commands that reasons name come first, once each; a failure that names none is looked into; a wait needs nothing."""
+    failed = Reason(station="st-1", service="ledgers", why="tcp: found none", kind=ReasonKind.FAILED)
+    assert suggest_next(explained(failed)) == ["extranet verify --unit fin@ta --diagnose"]
+    assert suggest_next(explained(Reason(station="", service="", why="the hold is not over"))) == []
+    allowed = Verdict(gate="cutover", unit="fin@ta", allowed=True)
+    assert suggest_next(allowed)[0].startswith("extranet cutover fin@ta")
 
 
 def test_what_was_not_tried_is_not_said_to_have_gone_back() -> None:
