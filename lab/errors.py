@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from inventory.errors import ExtranetError
+from inventory.errors import ExtranetError, UnknownNameError
 
 
 class LabError(ExtranetError):
@@ -54,6 +54,19 @@ class NotInLabError(LabError):
     def __init__(self, kind: str, name: str, holds: str) -> None:
         self.kind, self.name = kind, name
         super().__init__(f"{kind} {name!r}: in the county, but not in this lab, which has {holds}; start a larger lab")
+
+
+class NoPlanesError(LabError):
+    """A node keeps no planes apart."""
+
+    def __init__(self, node: str, plane: str) -> None:
+        self.node, self.plane = node, plane
+        super().__init__(f"{node}: keeps no planes apart, so none can be chosen, found {plane!r}; leave the plane out")
+
+
+def miss_plane(node: str, plane: str, planes: Sequence[str]) -> ExtranetError:
+    """Return the error for a plane that a node has not."""
+    return UnknownNameError(f"plane of {node}", plane, planes, listed=True) if planes else NoPlanesError(node, plane)
 
 
 class LabBusyError(LabError):

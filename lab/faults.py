@@ -29,7 +29,7 @@ from pydantic import Field
 from inventory.errors import UnknownNameError
 from inventory.model import County, Model, Protocol
 from lab import kernel
-from lab.errors import LabBootError, LabError
+from lab.errors import LabBootError, LabError, miss_plane
 from lab.layout import MANAGEMENT, leg_resolver_file
 from lab.nodes import NETNS_DIR, START, exec_in, namespace_path, processes_of
 from lab.state import Cable, CableEnd, LabState, NodeState, replace_file, runtime_dir
@@ -299,7 +299,7 @@ def drop(
     if port is not None and what not in {What.TCP, What.UDP}:
         raise FaultError(name, f"--port goes with tcp or udp, found {what}", "leave the port out")
     if plane is not None and plane not in node.planes and not (node.kind == "router" and state.facts.vrf_devices):
-        raise UnknownNameError(f"plane of {name}", plane, node.planes, listed=True)
+        raise miss_plane(name, plane, node.planes)
     planes: tuple[str | None, ...] = (plane,) if plane else node.planes or (None,)
     made = tuple(Drop(node=name, plane=p, what=what, port=port) for p in planes)
     with _changing(state) as box:
@@ -480,7 +480,7 @@ def leak(state: LabState, name: str, one: str, other: str) -> Alteration:
     node = state.node(name)
     for plane in (one, other):
         if plane not in node.planes:
-            raise UnknownNameError(f"plane of {name}", plane, node.planes, listed=True)
+            raise miss_plane(name, plane, node.planes)
     undo = [Order(node=name, plane=one, argv=("ip", "link", "del", "leak-a"))]
     words = f"{name} leaks between {one} and {other}"
     return _alter(state, f"leak {name} {one} {other}", words, _leak_orders(state, name, one, other), undo)
@@ -558,6 +558,13 @@ def show_certificate(state: LabState, server: str, service: str, other_server: s
 def answer_old(state: LabState, server: str, dns_name: str, address: str) -> Alteration:
     """Let the name server answer with another address for a name: one that was never brought up to date."""
     kind = "AAAA" if ":" in address else "A"
+    known = _carry_out(state, Order(node=server, argv=("cat", "/etc/extranet/unbound.conf")))
+    names = re.findall(rf'local-data: "(\S+)\. \d+ IN {kind} ', known)
+    if dns_name not in names:
+        like = f" (names are whole there, such as {names[0]})" if names else ""
+        raise UnknownNameError(
+            f"{kind} record", dns_name, names, where=f"{server}{like}", see="the help of this command"
+        )
     head = f'local-data: "{dns_name}.'
     pattern = f's/^{re.escape(head)} \\([0-9]*\\) IN {kind} .*/{head} \\1 IN {kind} {address}"/'
     return _alter(
@@ -611,9 +618,16 @@ def _restored(server: str, file: str, reload: str) -> list[Order]:
 
 
 def mend(state: LabState, name: str | None = None) -> tuple[Alteration, ...]:
-    """Undo alterations: all, or those whose name begins so. Return those undone."""
+    """Undo alterations: all, or those whose name begins so. Return those undone.
+
+    Raises:
+        FaultError: a name is given, and nothing in force goes by it.
+    """
     with _changing(state) as box:
         gone = [a for a in box[0].alterations if name is None or a.name == name or a.name.startswith(f"{name} ")]
+        if name is not None and not gone:
+            there = ", ".join(f"'{a.name}'" for a in box[0].alterations) or "none"
+            raise FaultError(name, f"no such fault is in force, found {there}", "see 'extranet lab status'")
         for one in reversed(gone):
             for order in one.undo:
                 if order.node not in box[0].stopped:
@@ -628,7 +642,7 @@ def _alter(state: LabState, name: str, words: str, make: Iterable[Order], undo: 
     alteration = Alteration(name=name, words=words, undo=tuple(undo))
     with _changing(state) as box:
         if any(a.name == name for a in box[0].alterations):
-            raise FaultError(name, "is in force already", f"undo it with 'extranet lab fault mend {shlex.quote(name)}'")
+            raise FaultError(name, "is in force already", f"undo it with: extranet lab fault mend {shlex.quote(name)}")
         try:
             for order in make:
                 _carry_out(state, order)

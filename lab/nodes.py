@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
-from inventory.errors import UnknownNameError
 from lab import kernel
-from lab.errors import LabBootError
+from lab.errors import LabBootError, miss_plane
 from lab.layout import NODE_BIN, NODE_PATH, File, Node
 from lab.state import MARKER, LabState, NodeState, born_at, is_alive
 
@@ -305,7 +304,7 @@ def exec_in(
         prefix.append("--net")
         command = ["ip", "vrf", "exec", plane, *command]
     else:
-        raise UnknownNameError(f"plane of {node}", plane, where.planes, listed=True)
+        raise miss_plane(node, plane, where.planes)
     prefix[0] = kernel.find_tool("nsenter") or "nsenter"
     pipe = subprocess.PIPE if capture else None
     given = (

@@ -177,7 +177,10 @@ def down(
 @fault.command()
 @boundary
 def cut(line: LineName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Cut a line: both ends lose their carrier."""
+    """Cut a line: both ends lose their carrier.
+
+    Example: extranet lab fault cut fin-l-chengguan
+    """
     from lab import faults
 
     _say_cables("cut", faults.cut(_state(county), line), line, as_json=as_json)
@@ -186,7 +189,10 @@ def cut(line: LineName, county: CountyDir = HERE, *, as_json: AsJson = False) ->
 @fault.command()
 @boundary
 def restore(line: LineName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Mend a line that was cut."""
+    """Mend a line that was cut.
+
+    Example: extranet lab fault restore fin-l-chengguan
+    """
     from lab import faults
 
     _say_cables("restored", faults.restore(_state(county), line), line, as_json=as_json)
@@ -195,7 +201,10 @@ def restore(line: LineName, county: CountyDir = HERE, *, as_json: AsJson = False
 @fault.command()
 @boundary
 def stop(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Power a node off. What it had not saved is lost."""
+    """Power a node off. What it had not saved is lost.
+
+    Example: extranet lab fault stop chengguan-wabei-station
+    """
     from lab import faults
 
     faults.stop(_state(county), node)
@@ -205,7 +214,10 @@ def stop(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -
 @fault.command()
 @boundary
 def start(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Power a stopped node on."""
+    """Power a stopped node on.
+
+    Example: extranet lab fault start chengguan-wabei-station
+    """
     from lab import faults
 
     faults.start(_state(county), node)
@@ -223,7 +235,10 @@ def drop(
     plane: PlaneName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Drop packets of one kind in a node; management is spared."""
+    """Drop packets of one kind in a node; management is spared.
+
+    Example: extranet lab fault drop chengguan-center --what tcp --port 1521
+    """
     from lab import faults
 
     kind = _kind(what)
@@ -246,7 +261,10 @@ def undrop(
     plane: PlaneName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop dropping packets in a node."""
+    """Stop dropping packets in a node.
+
+    Example: extranet lab fault undrop chengguan-center
+    """
     from lab import faults
 
     kind = _kind(what) if what else None
@@ -283,7 +301,10 @@ def unlean(service: str, county: CountyDir = HERE, *, as_json: AsJson = False) -
 @fault.command("kill-ssh")
 @boundary
 def kill_ssh(node: NodeName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Kill a node's SSH sessions; what they started goes on."""
+    """Kill a node's SSH sessions; what they started goes on.
+
+    Example: extranet lab fault kill-ssh chengguan-center
+    """
     from lab import faults
 
     killed = faults.kill_ssh(_state(county), node)
@@ -302,7 +323,10 @@ def mtu(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Narrow a line: larger packets are refused, or with --silently vanish."""
+    """Narrow a line: larger packets are refused, or with --silently vanish.
+
+    Example: extranet lab fault mtu x-chengguan-core1 1300 --silently
+    """
     from lab import faults
 
     _say_alteration(faults.narrow(_state(county), line, size, silently=silently), as_json=as_json)
@@ -317,7 +341,10 @@ def slow(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Slow a line down."""
+    """Slow a line down.
+
+    Example: extranet lab fault slow x-chengguan-core1 512
+    """
     from lab import faults
 
     _say_alteration(faults.slow(_state(county), line, kbps), as_json=as_json)
@@ -334,7 +361,10 @@ def detour(
     plane: PlaneName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Route a network by another neighbour: a server that answers over the old line, a route forgotten in a core."""
+    """Route a network by another neighbour: a server that answers over the old line, a route forgotten in a core.
+
+    Example: extranet lab fault detour srv-realestate 192.168.47.0/24 192.168.40.254
+    """
     from lab import faults
 
     _say_alteration(faults.detour(_state(county), node, network, via, plane=plane), as_json=as_json)
@@ -350,7 +380,10 @@ def leak(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Leak the routes of two planes into each other in a router."""
+    """Leak the routes of two planes into each other in a router.
+
+    Example: extranet lab fault leak core1 finance hrss
+    """
     from lab import faults
 
     _say_alteration(faults.leak(_state(county), node, one, other), as_json=as_json)
@@ -366,7 +399,10 @@ def backend(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Let another back end answer behind a service's port."""
+    """Let another back end answer behind a service's port.
+
+    Example: extranet lab fault backend srv-finance finance other
+    """
     from lab import faults
 
     _say_alteration(faults.answer_wrongly(_state(county), server, service, marker), as_json=as_json)
@@ -383,7 +419,10 @@ def certificate(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Let a service show the certificate of another."""
+    """Let a service show the certificate of another.
+
+    Example: extranet lab fault certificate srv-finance finance srv-hrss hrss
+    """
     from lab import faults
 
     _say_alteration(faults.show_certificate(_state(county), server, service, other_server, other), as_json=as_json)
@@ -393,13 +432,18 @@ def certificate(
 @boundary
 def old_name(
     server: NodeName,
-    dns_name: Annotated[str, typer.Argument(metavar="NAME", help="The service's name.")],
+    dns_name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The service's whole name, such as finance.yichuan.example.")
+    ],
     address: Annotated[str, typer.Argument(help="What the name server says from now on.")],
     county: CountyDir = HERE,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Let the name server give another address for a name."""
+    """Let the name server give another address for a name.
+
+    Example: extranet lab fault name srv-dns finance.yichuan.example 10.20.8.99
+    """
     from lab import faults
 
     _say_alteration(faults.answer_old(_state(county), server, dns_name, address), as_json=as_json)
@@ -429,7 +473,10 @@ def mend(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Undo what mtu, slow, detour, leak, backend, certificate, name and resolver did."""
+    """Undo what mtu, slow, detour, leak, backend, certificate, name and resolver did.
+
+    Example: extranet lab fault mend 'mtu x-chengguan-core1'
+    """
     from lab import faults
 
     gone = faults.mend(_state(county), name)
@@ -446,7 +493,10 @@ def flap(
     times: Annotated[int, typer.Option(min=1, max=100, help="How often it loses its carrier.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Let a line lose and find its carrier a few times; it is up at the end."""
+    """Let a line lose and find its carrier a few times; it is up at the end.
+
+    Example: extranet lab fault flap rea-l-chengguan
+    """
     from lab import faults
 
     _say_cables("flapped", faults.flap(_state(county), line, times=times), line, as_json=as_json)
@@ -455,7 +505,10 @@ def flap(
 @fault.command()
 @boundary
 def stowaway(unit: UnitName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Plug in a host that no table names where a unit's old line still serves it: it keeps talking over the line."""
+    """Plug in a host that no table names where a unit's old line still serves it: it keeps talking over the line.
+
+    Example: extranet lab fault stowaway real-estate@chengguan
+    """
     from lab import faults
     from lab.stowaways import PORT
 
@@ -467,7 +520,10 @@ def stowaway(unit: UnitName, county: CountyDir = HERE, *, as_json: AsJson = Fals
 @fault.command()
 @boundary
 def unstow(unit: UnitName, county: CountyDir = HERE, *, as_json: AsJson = False) -> None:
-    """Take a unit's stowaway out again."""
+    """Take a unit's stowaway out again.
+
+    Example: extranet lab fault unstow real-estate@chengguan
+    """
     from lab import faults
 
     gone = faults.unstow(_state(county), unit)

@@ -1,5 +1,8 @@
 """Faults break exactly what they name, are seen in the status, and are undone without a rest."""
 
+import inspect
+import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from inventory.errors import UnknownNameError
 from lab import faults
 from lab.faults import Drop, FaultError, What, render_drops
 from lab.status import status
+from scripts.commands.lab import fault
 from tests.lab_fixture import SmallLab, run_lab
 
 STATION = "chengguan-center"
@@ -162,3 +166,35 @@ def test_a_fault_needs_a_lab(tmp_path: Path) -> None:
     done = run_lab(tmp_path, "fault", "cut", "x")
     assert done.returncode == 2
     assert "no lab is up" in done.stderr
+
+
+def list_examples() -> list[list[str]]:
+    """The examples that the help of the faults gives, in the order of the commands."""
+    texts = [inspect.getdoc(command.callback) or "" for command in fault.registered_commands]
+    return [shlex.split(found) for text in texts for found in re.findall(r"Example: extranet lab (fault .*)", text)]
+
+
+@pytest.mark.lab
+def test_every_example_works_as_it_stands(small_lab: SmallLab) -> None:
+    """What the help shows does what it says when typed in a lab of the sample county, and all of it can be undone."""
+    examples = list_examples()
+    assert len(examples) >= 18
+    try:
+        for example in examples:
+            done = run_lab(small_lab.county_dir, *example)
+            assert done.returncode == 0, f"{example}: {done.stderr}"
+    finally:
+        run_lab(small_lab.county_dir, "fault", "mend")
+    assert status(small_lab.county_dir).healthy
+
+
+@pytest.mark.lab
+def test_what_cannot_be_broken_so_is_said_plainly(small_lab: SmallLab) -> None:
+    """A station has no planes to choose, a name is whole, and a fault that is not in force is not mended: exit 2, and why."""
+    for arguments, why in (
+        (("drop", STATION, "--what", "tcp", "--plane", "finance"), "keeps no planes apart"),
+        (("name", "srv-dns", "finance", "10.20.8.99"), "names are whole there, such as"),
+        (("mend", "mtu x"), "no such fault is in force"),
+    ):
+        done = run_lab(small_lab.county_dir, "fault", *arguments)
+        assert (done.returncode, why in done.stderr) == (2, True), done.stderr
