@@ -53,6 +53,8 @@ STATES = (
 SHOWN = 4
 """Stations and services that a cause names before it only counts them."""
 COMMAND = re.compile(r"'(extranet [^']+)'")
+LEG = re.compile(r" \(from [^()]*, IPv[46](, must be blocked)?\)$")
+"""From which leg a check was asked: the same cause stands against several."""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)")
 """Runs of one command are seconds apart: that makes no other cause."""
 MARKS = dict(zip(STATES, "·○◔◑◕●▼■✓¥", strict=True))
@@ -342,10 +344,10 @@ def show_causes(verdict: Verdict) -> None:
     out.print(f"[red]refused[/] {verdict.gate} {verdict.unit or ''}: {counted(len(verdict.reasons), 'reason')}")
     causes: dict[tuple[str, str], list[Reason]] = {}
     for reason in verdict.reasons:
-        why = MOMENT.sub("", reason.why.partition(" (from ")[0]) if reason.station else reason.why
+        why = MOMENT.sub("", LEG.sub("", reason.why)) if reason.station else reason.why
         causes.setdefault((reason.kind, why), []).append(reason)
     for reasons in causes.values():
-        why = reasons[0].why.partition(" (from ")[0] if reasons[0].station else reasons[0].why
+        why = LEG.sub("", reasons[0].why)
         stations = list(dict.fromkeys(r.station for r in reasons if r.station))
         if not stations:
             out.print(f"    {escape(why)}", soft_wrap=True)

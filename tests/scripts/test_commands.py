@@ -197,7 +197,7 @@ def test_version_is_the_projects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_lab_by_a_name_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`lab down --name` of a lab that is not there is exit 2 and names those that run; without a name it is no mistake."""
+    """`lab down --name` of a lab that is not there is exit 2 and names those that run; of a county it is done already."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("EXTRANET_LAB_DIR", str(tmp_path / "labs"))
     monkeypatch.setattr("lab.boot.running_labs", lambda: ("yichuan-445566-1a2b3c",))
@@ -207,9 +207,12 @@ def test_a_lab_by_a_name_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (code, out) == (2, "")
         assert err.startswith(f"lab {name!r}: no such lab on this machine, nothing was taken down; running: yichuan-4")
         assert err.count("\n") == 1
+    code, _, err = call("lab", "down", "--county", str(tmp_path))
+    assert (code, "no county is in it" in err) == (2, True)
+    (tmp_path / "county.yaml").touch()
     code, out, err = call("lab", "down", "--county", str(tmp_path))
     assert (code, err) == (0, "")
-    assert "nothing to do" in out
+    assert "nothing left to do" in out
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_measuring(county: Path) -> None:
