@@ -172,11 +172,14 @@ class Wire:
 class Scene:
     """A campaign of one small county, its routers and what its stations see; all but the steps themselves is made up."""
 
-    def __init__(self, folder: Path, *, units: tuple[str, ...] = (UNIT,), **timers: float) -> None:
+    def __init__(
+        self, folder: Path, *, units: tuple[str, ...] = (UNIT,), place: Path | str | None = None, **timers: float
+    ) -> None:
         self.county = build_county(**timers)
         self.clock = StoppedClock()
         self.wire = Wire({d.id: Router() for d in self.county.devices})
-        self.ledger = Ledger.open(folder / "ledger.sqlite", clock=self.clock, target="lab t")
+        self.place = place or folder / "ledger.sqlite"
+        self.ledger = Ledger.open(self.place, clock=self.clock, target="lab t", folder=folder)
         self.said: list[str] = []
         self.successor: Ledger | None = None
         self.fails: set[str] = set()
