@@ -356,10 +356,11 @@ class _Maker:
     def _find_exceptions(self) -> Iterator[ExceptionOnRecord]:
         mine = [e for e in self.events if e.kind is Kind.EXCEPTION]
         ended = {str(e.body["withdraws"]): str(e.body.get("by", "")) for e in mine if "withdraws" in e.body}
+        agreed = {w.id for w in fold_waivers(mine, _WIDEST) if w.confirmed}
         self.drawn += mine
         for event in mine:
             body = event.body
-            if "withdraws" in body:
+            if "withdraws" in body or "confirms" in body:
                 continue
             reasons = body.get("reasons", [])
             known = str(body.get("id", event.key))
@@ -368,7 +369,7 @@ class _Maker:
                 gate=str(body.get("gate", "")),
                 why=str(body.get("why", "")),
                 by=str(body.get("by", event.actor)),
-                approved_by=str(body.get("approved_by", "")),
+                approved_by=str(body.get("approved_by", "")) if known in agreed else "—",
                 until=str(body.get("until", "")),
                 recorded=event.moment,
                 reasons=tuple(map(_say_reason, reasons if isinstance(reasons, list) else [reasons])),

@@ -17,11 +17,20 @@ from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind
 from migration.gates import Verdict, judge_cutover
+from migration.ledger import current_actor
 from migration.measuring import read_situation
 from migration.proof import EXCUSABLE, Reason
 from migration.retire import judge
 from migration.units import UnitState, devices_under
-from migration.waivers import Waiver, WaiverInvalidError, choose_reasons, find_problem, fold_waivers
+from migration.waivers import (
+    Waiver,
+    WaiverInvalidError,
+    WaiverState,
+    choose_reasons,
+    find_objection,
+    find_problem,
+    fold_waivers,
+)
 
 
 class NothingMatchesError(ExtranetError):
@@ -110,7 +119,7 @@ def draft_waiver(
 
 
 def record_waiver(campaign: Campaign, draft: Draft) -> Waiver:
-    """Record an exception.
+    """Record an exception as proposed: it counts for nothing until another actor confirms it.
 
     Raises:
         WaiverInvalidError: it must not count.
@@ -119,6 +128,28 @@ def record_waiver(campaign: Campaign, draft: Draft) -> Waiver:
     waiver = draft.waiver
     campaign.ledger.append(Kind.EXCEPTION, waiver.id, waiver.body(), unit=waiver.unit)
     return waiver
+
+
+def confirm_waiver(campaign: Campaign, unit: Unit, name: str, *, approved_by: str, apply: bool) -> Waiver:
+    """Have an exception stand that somebody else proposed, under the title that it was put to.
+
+    Raises:
+        UnknownNameError: the unit has no exception of that name.
+        WaiverInvalidError: the same actor proposed it, another title was named, or it is over or withdrawn.
+    """
+    here = {w.id: w for w in waivers_on_record(campaign) if w.unit == unit.id}
+    if name not in here:
+        raise UnknownNameError("exception", name, here)
+    problem = find_objection(here[name], unit.id, approved_by, current_actor())
+    if not problem and here[name].state(campaign.clock.now()) is WaiverState.EXPIRED:
+        problem = "it is over"
+    if problem:
+        raise WaiverInvalidError(f"exception {name} for {unit.id}: {problem}")
+    if apply:
+        body = {"confirms": name, "approved_by": approved_by}
+        campaign.ledger.append(Kind.EXCEPTION, f"{name}/confirmed/{current_actor()}", body, unit=unit.id)
+        return next(w for w in waivers_on_record(campaign) if w.id == name)
+    return here[name]
 
 
 def withdraw_waiver(campaign: Campaign, unit: Unit, name: str, *, by: str, why: str, apply: bool) -> Waiver:

@@ -3,11 +3,13 @@
 In the code an exception is a waiver, since Python's own exceptions are another thing. Pure: no clock, no file.
 
     exception  {"id", "gate", "reasons": [Reason, …], "why", "by": title, "approved_by": title, "until": moment}
+    exception  {"confirms": id, "approved_by": title}
     exception  {"withdraws": id, "by": title, "why"}
 
-Both are about the event's `unit`. A waiver excuses the reasons it lists and no other: the same gate, kind, station,
-service, check and aspect (what failed; of a wait what is awaited, and since when). What counts for nothing (over, withdrawn,
-badly written) is kept, with its state.
+All are about the event's `unit`. The first only proposes: it stands once another actor, under the title that it names,
+has confirmed it, so that nobody excuses anything alone on one account. A waiver excuses the reasons it lists and no
+other: the same gate, kind, station, service, check and aspect (what failed; of a wait what is awaited, and since when).
+What counts for nothing (proposed only, over, withdrawn, badly written) is kept, with its state.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class WaiverInvalidError(ExtranetError):
 class WaiverState(StrEnum):
     """What an exception is worth now."""
 
+    PROPOSED = "proposed"
     STANDING = "standing"
     EXPIRED = "expired"
     WITHDRAWN = "withdrawn"
@@ -64,6 +67,11 @@ class Waiver(Model):
     approved_by: str
     until: datetime
     recorded: datetime
+    typed_by: str = ""
+    """The actor who proposed it: a title in EXTRANET_ACTOR, or an account."""
+    confirmed: datetime | None = None
+    confirmed_by: str = ""
+    """The actor who confirmed it."""
     withdrawn: datetime | None = None
     withdrawn_by: str = ""
     withdrawn_why: str = ""
@@ -75,7 +83,9 @@ class Waiver(Model):
             return WaiverState.INVALID
         if self.withdrawn is not None:
             return WaiverState.WITHDRAWN
-        return WaiverState.STANDING if now < self.until else WaiverState.EXPIRED
+        if now >= self.until:
+            return WaiverState.EXPIRED
+        return WaiverState.PROPOSED if self.confirmed is None else WaiverState.STANDING
 
     def covers(self, unit: str | None, gate: str) -> bool:
         """Tell whether it is about this gate of this unit."""
@@ -150,6 +160,21 @@ def find_problem(waiver: Waiver, timers: Timers) -> str:
     return ""
 
 
+def find_objection(waiver: Waiver, unit: str | None, title: str, actor: str) -> str:
+    """Return why an actor under a title cannot confirm an exception; empty when it is confirmed by that."""
+    if waiver.problem or waiver.unit != unit:
+        return waiver.problem or f"it is about {waiver.unit}"
+    if waiver.withdrawn is not None or waiver.confirmed is not None:
+        return (
+            "it is withdrawn" if waiver.withdrawn is not None else f"it is confirmed already, by {waiver.confirmed_by}"
+        )
+    if plain_title(title) != plain_title(waiver.approved_by):
+        return f"it was put to another - expected --approved-by {waiver.approved_by!r}, found {title!r}"
+    if plain_title(actor) == plain_title(waiver.typed_by):
+        return f"who proposes does not confirm - expected another account (or EXTRANET_ACTOR), found {waiver.typed_by!r} twice"
+    return ""
+
+
 class _Recorded(Model):
     """The fields of a recorded exception that are read."""
 
@@ -170,8 +195,13 @@ def fold_waivers(events: Iterable[Event], timers: Timers) -> tuple[Waiver, ...]:
     for event in events:
         if event.kind is not Kind.EXCEPTION:
             continue
-        ends = event.body.get("withdraws")
-        if ends is None:
+        ends, confirms = event.body.get("withdraws"), event.body.get("confirms")
+        if confirms is not None:
+            waiver = out.get(str(confirms))
+            if waiver and not find_objection(waiver, event.unit, str(event.body.get("approved_by", "")), event.actor):
+                agreed = {"confirmed": event.moment, "confirmed_by": event.actor}
+                out[waiver.id] = waiver.model_copy(update=agreed)
+        elif ends is None:
             waiver = _read(event, timers)
             if waiver.id not in out:
                 out[waiver.id] = waiver
@@ -198,6 +228,7 @@ def _read(event: Event, timers: Timers) -> Waiver:
             approved_by=str(event.body.get("approved_by", "")),
             until=event.moment,
             recorded=event.moment,
+            typed_by=event.actor,
             problem=f"event {event.seq} cannot be read: {why}",
         )
     waiver = Waiver(
@@ -210,6 +241,7 @@ def _read(event: Event, timers: Timers) -> Waiver:
         approved_by=body.approved_by,
         until=until,
         recorded=event.moment,
+        typed_by=event.actor,
     )
     return waiver.model_copy(update={"problem": find_problem(waiver, timers)})
 
@@ -234,14 +266,17 @@ def say_waiver(waiver: Waiver, now: datetime) -> Iterator[str]:
     """Say an exception for people: a line of who, what and until when, a line of why, a line a reason."""
     state = waiver.state(now)
     end = {
+        WaiverState.PROPOSED: "not yet confirmed, so it counts for nothing",
         WaiverState.STANDING: f"until {to_iso(waiver.until)[:16]}Z",
         WaiverState.EXPIRED: f"expired {to_iso(waiver.until)[:16]}Z",
         WaiverState.WITHDRAWN: f"withdrawn by {waiver.withdrawn_by}: {waiver.withdrawn_why}",
         WaiverState.INVALID: f"counts for nothing: {waiver.problem}",
     }[state]
-    yield (
-        f"exception {waiver.id} to {waiver.gate} of {waiver.unit}: by {waiver.by}, approved by {waiver.approved_by}, {end}"
-    )
+    approved = "approved by" if waiver.confirmed else "to be approved by"
+    yield f"exception {waiver.id} to {waiver.gate} of {waiver.unit}: by {waiver.by}, {approved} {waiver.approved_by}, {end}"
+    if waiver.typed_by:
+        confirmed = f", confirmed by {waiver.confirmed_by}" if waiver.confirmed else ""
+        yield f"  recorded by {waiver.typed_by}{confirmed}"
     yield f"  why: {waiver.why}"
     for reason in waiver.reasons:
         yield f"  {'excuses' if state is WaiverState.STANDING else 'named'} {reason}"

@@ -469,12 +469,16 @@ def except_(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The last day (or moment) on which it holds."),
     ] = None,
+    confirm: Annotated[
+        str | None, typer.Option(help="Approve this one instead: another account than proposed it, with --approved-by.")
+    ] = None,
     withdraw: Annotated[str | None, typer.Option(help="Take this exception back instead.")] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Record an exception to a unit's next gate, or take one back: two titles, a reason, an expiry, and what it excuses.
+    """Propose an exception to a unit's next gate, confirm one, or take one back: two titles, two accounts, a reason, an expiry.
 
+    It stands once another account (or EXTRANET_ACTOR) confirms it: --confirm ID --approved-by TITLE.
     It excuses only reasons that stand now and that you name, and only a service that a station saw fail, a station
     that did not answer, and a wait. Exit 0 recorded (or shown), 3 when something was named that nothing excuses.
     """
@@ -482,18 +486,21 @@ def except_(
 
     from inventory.errors import ExtranetError
     from migration.campaign import open_campaign
-    from migration.overrides import draft_waiver, record_waiver, withdraw_waiver
+    from migration.overrides import confirm_waiver, draft_waiver, record_waiver, withdraw_waiver
 
     campaign = open_campaign(county)
     found = campaign.find_unit(unit)
     todo = "" if yes else "nothing was recorded - add --yes to record it"
-    if withdraw is not None:
-        waiver = withdraw_waiver(campaign, found, withdraw, by=by, why=why, apply=yes)
+    if withdraw is not None or confirm is not None:
+        if withdraw is not None:
+            waiver = withdraw_waiver(campaign, found, withdraw, by=by, why=why, apply=yes)
+        else:
+            waiver = confirm_waiver(campaign, found, confirm or "", approved_by=approved_by, apply=yes)
         if as_json:
             print_json({"recorded": yes, "unit": found.id, "exception": waiver.model_dump(mode="json")})
         else:
             show_waivers([waiver], campaign.clock.now())
-            console().print(todo or f"{waiver.id} is withdrawn")
+            console().print(todo or f"{waiver.id} {'is withdrawn' if withdraw is not None else 'stands'}")
         return
     if until is None:
         raise ExtranetError("--until: an exception needs its end - expected a day such as 2027-09-30, found none")
@@ -521,7 +528,12 @@ def except_(
     else:
         show_waivers([draft.waiver], campaign.clock.now())
         console().print(f"{counted(len(draft.left), 'other reason')} would still stand against {draft.verdict.gate}")
-        console().print(todo or f"{draft.waiver.id} is recorded")
+        who = f"'extranet gate except {found.id} --confirm {draft.waiver.id} --approved-by {approved_by} --yes'"
+        console().print(
+            todo or f"{draft.waiver.id} is proposed; it stands once another account confirms it: {who}",
+            markup=False,
+            soft_wrap=True,
+        )
     raise typer.Exit(EXIT_REFUSED if draft.never else EXIT_GOOD)
 
 

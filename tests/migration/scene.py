@@ -295,13 +295,15 @@ class Story:
         self.at = at
         self.events: list[Event] = []
 
-    def tell(self, kind: Kind, key: str, body: dict[str, object], unit: str | None = None) -> Event:
+    def tell(
+        self, kind: Kind, key: str, body: dict[str, object], unit: str | None = None, actor: str = "the engineer"
+    ) -> Event:
         """Add an event a second after the one before."""
         self.at += timedelta(seconds=1)
         fields = {
             "seq": len(self.events) + 1,
             "at": to_iso(self.at),
-            "actor": "the engineer",
+            "actor": actor,
             "target": "lab t",
             "kind": kind.value,
             "key": key,

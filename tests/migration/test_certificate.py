@@ -376,7 +376,10 @@ def except_(told: Told, *, reason: dict[str, str] | None = None, name: str = "E-
         "until": "2027-09-02T00:00:00.000000Z",
         **more,
     }
-    return told.story.tell(Kind.EXCEPTION, f"exception/{name}", body, UNIT)
+    made = told.story.tell(Kind.EXCEPTION, f"exception/{name}", body, UNIT)
+    agreed: dict[str, object] = {"confirms": name, "approved_by": body["approved_by"]}
+    told.story.tell(Kind.EXCEPTION, f"exception/{name}/confirmed", agreed, UNIT, actor="another")
+    return made
 
 
 def withdraw(told: Told) -> None:

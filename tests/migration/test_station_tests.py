@@ -87,6 +87,8 @@ def test_the_report_names_the_exceptions_that_stand(unreachable: Path, tmp_path:
     }
     with Ledger.open(unreachable / "ledger.sqlite", SystemClock(), "field") as ledger:
         ledger.append(Kind.EXCEPTION, "exception/1", body, unit="finance-man@chengguan")
+        agreed = {"confirms": "ex-stands", "approved_by": "head of office"}
+        ledger.append(Kind.EXCEPTION, "exception/1/confirmed", agreed, unit="finance-man@chengguan", actor="another")
     run_pytest(
         "--extranet-county", str(unreachable), "--extranet-stations", "z-tax", "--junitxml", str(report), cwd=tmp_path
     )

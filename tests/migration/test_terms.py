@@ -232,6 +232,7 @@ def waived(scene: Situation, *reasons: Reason) -> Situation:
         approved_by="head of the county",
         until=scene.now + timedelta(days=1),
         recorded=scene.now,
+        confirmed=scene.now,
     )
     return replace(scene, waivers=(waiver,))
 

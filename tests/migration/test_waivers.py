@@ -17,7 +17,7 @@ from migration.evidence import Evidence
 from migration.gates import Verdict, judge_cutover, judge_retirement
 from migration.proof import EXCUSABLE, Reason, ReasonKind, Situation
 from migration.units import Step, UnitState
-from migration.waivers import Waiver, WaiverState, choose_reasons, find_problem, fold_waivers, plain_title
+from migration.waivers import Waiver, WaiverState, choose_reasons, excuse, find_problem, fold_waivers, plain_title
 from nornir_tasks.stations.model import Finding, Outcome, Result
 from tests.migration.scene import T0, Story, bound_now, build_county, fail_check, measure, situation_of
 from tests.migration.soak_scene import Spoil, run_of_samples, see_port
@@ -87,6 +87,7 @@ def waiver_of(*reasons: Reason, name: str = "ex-1", until_s: float = 86_400, gat
         approved_by="县大数据局局长",
         until=SCENE.now + timedelta(seconds=until_s),
         recorded=SCENE.now,
+        confirmed=SCENE.now,
     )
 
 
@@ -406,16 +407,49 @@ def recorded(story: Story, **changes: object) -> str:
     return str(body["id"])
 
 
+def confirm(story: Story, name: str, *, title: str = "县大数据局局长", actor: str = "second", unit: str = UNIT) -> None:
+    """Confirm an exception, as the command does."""
+    body: dict[str, object] = {"confirms": name, "approved_by": title}
+    story.tell(Kind.EXCEPTION, f"{name}/confirmed/{len(story.events)}", body, unit, actor=actor)
+
+
 def test_a_recorded_exception_stands_and_is_withdrawn() -> None:
-    """It stands from its event on, and stays on record when it was taken back."""
+    """It stands from its confirmation on, and stays on record when it was taken back."""
     story = Story()
     name = recorded(story)
     (waiver,) = fold_waivers(story.events, TIMERS)
+    assert waiver.state(story.at) is WaiverState.PROPOSED
+    confirm(story, name)
+    (waiver,) = fold_waivers(story.events, TIMERS)
     assert waiver.state(story.at) is WaiverState.STANDING
+    assert (waiver.typed_by, waiver.confirmed_by) == ("the engineer", "second")
     story.tell(Kind.EXCEPTION, f"{name}/withdrawn", {"withdraws": name, "by": "局长", "why": "mended"}, UNIT)
     (waiver,) = fold_waivers(story.events, TIMERS)
     assert waiver.state(story.at) is WaiverState.WITHDRAWN
     assert waiver.withdrawn_by == "局长"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"actor": "the engineer"},
+        {"actor": "Ｔhe  Engineer\u200b"},
+        {"title": "财政局局长"},
+        {"title": ""},
+        {"unit": "fin@tb"},
+    ],
+)
+def test_nobody_excuses_anything_alone(how: dict[str, str]) -> None:
+    """One account for both titles, another title than it was put to, or another unit: it stays a proposal, worth nothing."""
+    story = Story()
+    confirm(story, recorded(story), **how)
+    (waiver,) = fold_waivers(story.events, TIMERS)
+    assert waiver.state(story.at) is WaiverState.PROPOSED
+    reason = waiver.reasons[0]
+    assert excuse(UNIT, "drain", [reason], [waiver], story.at) == ((reason,), ())
+    confirm(story, waiver.id)
+    (waiver,) = fold_waivers(story.events, TIMERS)
+    assert excuse(UNIT, "drain", [reason], [waiver], story.at)[0] == ()
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from inventory.reader import load_county
+from migration.clock import SystemClock, to_iso
+from migration.events import Kind
+from migration.ledger import ACTOR_VARIABLE, Ledger
+from migration.proof import Reason, ReasonKind
 from scripts.bench_gates import CHECKS, IN_USE, measure
 from scripts.main import app
 
@@ -69,6 +73,39 @@ def test_what_nothing_excuses_is_refused(county: Path) -> None:
     assert code == 3, said
     assert "never excused (state) finance-man@chengguan cannot cut over now" in said
     assert not (county / "ledger.sqlite").exists()
+
+
+def test_it_stands_when_another_account_confirms_it(county: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who proposed it cannot confirm it, nor can anybody under another title; another account can, once; both are shown."""
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
+        reason = Reason(station="", service="", why="soaking", kind=ReasonKind.SOAK).model_dump(mode="json")
+        body = {
+            "id": "ex-1",
+            "gate": "drain",
+            "reasons": [reason],
+            "why": "the hall is being rebuilt",
+            "by": "财政局局长",
+        }
+        until = to_iso(datetime.now(UTC) + timedelta(days=3))
+        body |= {"approved_by": "县大数据局局长", "until": until}
+        ledger.append(Kind.EXCEPTION, "ex-1", body, unit=UNIT, actor="first")
+    words = ("--confirm", "ex-1", "--approved-by", "县大数据局局长")
+    monkeypatch.setenv(ACTOR_VARIABLE, " First")
+    code, said = gate_except(county, *words, "--yes")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "who proposes does not confirm" in said
+    monkeypatch.setenv(ACTOR_VARIABLE, "second")
+    assert gate_except(county, *words[:3], "财政局局长", "--yes")[0] == 2
+    assert gate_except(county, "--confirm", "ex-2", *words[2:], "--yes")[0] == 2
+    assert "nothing was recorded" in gate_except(county, *words)[1]
+    assert "not yet confirmed, so it counts for nothing" in gate_except(county, *words)[1]
+    code, said = gate_except(county, *words, "--yes")
+    assert code == 0, said
+    assert "ex-1 stands" in said
+    assert "recorded by first, confirmed by second" in said
+    assert "it is confirmed already" in gate_except(county, *words, "--yes")[1]
+    assert gate_except(county, "--withdraw", "ex-1", "--by", "x", "--why", "y", "--yes")[0] == 0
+    assert gate_except(county, *words, "--yes")[0] == 2
 
 
 def test_the_bench_measures_what_it_says() -> None:

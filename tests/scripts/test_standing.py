@@ -44,6 +44,8 @@ def record(ledger: Ledger, name: str, *, until: datetime = UNTIL, approved_by: s
         "until": to_iso(until),
     }
     ledger.append(Kind.EXCEPTION, f"exception/{name}", body, unit=UNIT)
+    agreed = {"confirms": name, "approved_by": approved_by}
+    ledger.append(Kind.EXCEPTION, f"exception/{name}/confirmed", agreed, unit=UNIT, actor="another")
 
 
 @pytest.fixture
