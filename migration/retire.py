@@ -16,6 +16,7 @@ from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, judge_way_back, refuse
 from migration.events import Event, Kind
 from migration.gates import Stage, Verdict, judge_together, users_of
+from migration.ledger.leases import LeaseState
 from migration.measuring import OnProgress, no_progress, read_situation
 from migration.moves import bystander_checks, everyone_else, move_units, show_phases, unit_checks
 from migration.proof import Excused, ReasonKind, Situation
@@ -44,6 +45,8 @@ STAGES: dict[UnitState, _Plan] = {
     UnitState.SHUT: _Plan(Stage.REMOVE, Step.REMOVE, UnitState.REMOVED),
 }
 UNDO: dict[UnitState, UnitState] = {UnitState.DRAINED: UnitState.SOAKED, UnitState.SHUT: UnitState.DRAINED}
+_UNDO = "retire --undo"
+"""What its lease is called."""
 
 
 def judge(
@@ -311,41 +314,69 @@ def _record_soak(campaign: Campaign, unit: Unit, situation: Situation, excused: 
 
 
 def undo(
-    campaign: Campaign, unit: Unit, *, apply: bool, say: Say = silent, on_progress: OnProgress = no_progress
-) -> UnitReport:
-    """Take the last stage of a retirement back: open the ports again, or put the routes back.
+    campaign: Campaign,
+    units: Sequence[Unit],
+    *,
+    apply: bool,
+    say: Say = silent,
+    on_progress: OnProgress = no_progress,
+) -> list[UnitReport]:
+    """Take the last stage of units' retirement back, one after another: open the ports again, or put the routes back.
 
     Only what worked before must go on: the way back has to be open when the new path is broken, too.
     """
     if not apply:
-        return _judge_undo(campaign, unit)
-    with campaign.hold("retire --undo"):
-        for found in finish_interrupted(campaign, say=say):
-            if found.step is Step.BACK and found.ending == "done" and unit.id in found.units:
-                # The stage that was to be taken back is; once more would take back one more.
+        return [_judge_undo(campaign, unit) for unit in units]
+    last = campaign.ledger.lease_state()
+    with campaign.hold(_UNDO):
+        interrupted = finish_interrupted(campaign, say=say)
+        back = took_back(campaign, last)
+        back |= {u for found in interrupted if found.step is Step.BACK and found.ending == "done" for u in found.units}
+        out = []
+        for unit in units:
+            if unit.id in back:
+                # Once more would take back one more, which nobody asked for.
                 state, verdict = campaign.records()[unit.id].state, Verdict(gate="back", unit=unit.id, allowed=True)
-                return UnitReport(unit=unit.id, verdict=verdict, changes={}, state=state.value)
-        report = _judge_undo(campaign, unit)
-        record_verdict(campaign, report.verdict)
-        if not report.verdict.allowed:
-            return report
-        state = UnitState(report.state)
-        attempt = Attempt(
-            name=unit.id,
-            step=Step.BACK,
-            phases=move_units(campaign, [unit], state, UNDO[state]),
-            must=(),
-            watch=tuple(c for c in unit_checks(campaign, [unit]) if c.expect == "reach")
-            + bystander_checks(campaign, [unit]),
-            units=(unit.id,),
-            start=state,
-            end=UNDO[state],
-        )
-        ended = carry_out(
-            campaign, [attempt], change_id=new_change_id(campaign, "undo"), say=say, on_progress=on_progress
-        )[0]
-        now = campaign.records()[unit.id].state.value
-        return UnitReport(unit=unit.id, verdict=report.verdict, changes=report.changes, ended=ended, state=now)
+                say(
+                    f"  {unit.id}: the command that was cut off has taken it back; the same once more takes back one more"
+                )
+                out.append(UnitReport(unit=unit.id, verdict=verdict, changes={}, state=state.value))
+            else:
+                out.append(_undo(campaign, unit, say=say, on_progress=on_progress))
+        return out
+
+
+def took_back(campaign: Campaign, last: LeaseState | None) -> set[str]:
+    """Return the units that the last command took back before it was cut off; none where it was another, or ended by itself."""
+    if last is None or last.released_at is not None or last.holder.get("command") != _UNDO:
+        return set()
+    done = [
+        e for e in campaign.events() if e.token == last.token and e.kind is Kind.OUTCOME and e.body["result"] == "done"
+    ]
+    return {u for e in done if e.body["step"] == Step.BACK for u in (e.unit, *e.body.get("units", ())) if u is not None}
+
+
+def _undo(campaign: Campaign, unit: Unit, *, say: Say, on_progress: OnProgress) -> UnitReport:
+    report = _judge_undo(campaign, unit)
+    record_verdict(campaign, report.verdict)
+    if not report.verdict.allowed:
+        return report
+    state = UnitState(report.state)
+    attempt = Attempt(
+        name=unit.id,
+        step=Step.BACK,
+        phases=move_units(campaign, [unit], state, UNDO[state]),
+        must=(),
+        watch=tuple(c for c in unit_checks(campaign, [unit]) if c.expect == "reach")
+        + bystander_checks(campaign, [unit]),
+        units=(unit.id,),
+        start=state,
+        end=UNDO[state],
+    )
+    change_id = new_change_id(campaign, "undo")
+    ended = carry_out(campaign, [attempt], change_id=change_id, say=say, on_progress=on_progress)[0]
+    now = campaign.records()[unit.id].state.value
+    return UnitReport(unit=unit.id, verdict=report.verdict, changes=report.changes, ended=ended, state=now)
 
 
 def _judge_undo(campaign: Campaign, unit: Unit) -> UnitReport:

@@ -219,7 +219,7 @@ class Retire(Job):
 
         units = campaign.find_units(self.units)
         if self.undo:
-            done = [undo(campaign, u, apply=not check, say=say, on_progress=on_progress) for u in units]
+            done = undo(campaign, units, apply=not check, say=say, on_progress=on_progress)
         else:
             done = retire(
                 campaign, units, apply=not check, until=self.until, wait=self.wait, say=say, on_progress=on_progress

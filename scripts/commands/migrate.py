@@ -163,7 +163,7 @@ def retire(
         day = rent_free_from.date() if rent_free_from else None
         release_lines(campaign, wanted, reference, day, apply=yes, as_json=as_json)
     if undo:
-        reports = [stage.undo(campaign, u, apply=yes, say=progress.say, on_progress=progress.tick) for u in wanted]
+        reports = stage.undo(campaign, wanted, apply=yes, say=progress.say, on_progress=progress.tick)
     else:
         reports = stage.retire(
             campaign,
