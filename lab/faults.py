@@ -592,6 +592,20 @@ def ask_elsewhere(state: LabState, station: str, plane: str, address: str) -> Al
     )
 
 
+def pin_name(state: LabState, station: str, dns_name: str, address: str) -> Alteration:
+    """Let a station's own table of hosts say where a name is, as somebody once did to make it work."""
+    state.node(station)
+    line = f"{address} {dns_name}"
+    undo = f"grep -vxF '{line}' /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts && rm /tmp/hosts"
+    return _alter(
+        state,
+        f"hosts {station} {dns_name}",
+        f"{station} takes {dns_name} to be at {address}, and asks nobody",
+        [Order(node=station, argv=("/bin/sh", "-c", "cat >>/etc/hosts"), text=f"{line}\n")],
+        [Order(node=station, argv=("/bin/sh", "-c", undo))],
+    )
+
+
 _RELOAD_NGINX = "nginx -c /etc/extranet/nginx.conf -s reload"
 _RELOAD_UNBOUND = "kill -HUP $(cat /run/unbound.pid)"
 

@@ -379,6 +379,25 @@ def read_resolvers(leg: str) -> dict[str, Any]:
     return out
 
 
+def read_hosts(leg: str) -> dict[str, Any]:
+    """Return the addresses that this host's own table gives names, and the file: it counts before any name server.
+
+    A leg's own file (`/etc/netns/LEG/hosts`, ip-netns(8)) counts in place of the host's; see hosts(5).
+    """
+    names: dict[str, list[str]] = {}
+    for path in (f"/etc/netns/{leg}/hosts", "/etc/hosts"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 - as above
+                rows = [line.partition("#")[0].split() for line in lines]
+        except OSError:
+            continue
+        for address, *own in (row for row in rows if row):
+            for name in own:
+                names.setdefault(name.rstrip(".").lower(), []).append(address[:60])
+        return {"file": path, "names": names}
+    return {"file": "/etc/hosts", "names": names}
+
+
 def probe_dns(leg: str, resolvers: list[str], name: str, family: str, timeout: float) -> dict[str, Any]:
     """Ask once for all checks that need this name: each resolver in turn, until one answers (resolv.conf(5)).
 
@@ -1581,6 +1600,7 @@ class Run:
         self.refused_ways: dict[int, str] = {}
         self.session = Session()
         self.own_resolvers: dict[str, dict[str, Any]] = {}
+        self.own_hosts: dict[str, dict[str, Any]] = {}
 
     def plan(self) -> None:
         """Lay out the work: each name asked, each service tried and each way traced once."""
@@ -1658,6 +1678,13 @@ class Run:
         if leg not in self.own_resolvers:
             self.own_resolvers[leg] = read_resolvers(leg)
         return self.own_resolvers[leg]
+
+    def find_in_hosts(self, leg: str, name: str) -> dict[str, Any]:
+        """Return what the host's own table says of a name; it is read once a leg."""
+        if leg not in self.own_hosts:
+            self.own_hosts[leg] = read_hosts(leg)
+        table = self.own_hosts[leg]
+        return {"file": table["file"], "addresses": table["names"].get(name.rstrip(".").lower(), [])}
 
     @staticmethod
     def _bad(what: str) -> None:
@@ -1853,7 +1880,7 @@ class Run:
 
     def _dns_finding(self, check: dict[str, Any], key: Key, raw: dict[str, Any]) -> FindingData:
         if not key[2]:
-            raw["resolvers"] = {**self.resolvers_of(key[1])}
+            raw["resolvers"] = {**self.resolvers_of(key[1]), "hosts": self.find_in_hosts(key[1], check["dns_name"])}
         said = self.done.get(key)
         if said is None:
             return finding("dns", UNKNOWN, self._why_missing(key), missing=self._name_missing(key))

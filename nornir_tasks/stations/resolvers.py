@@ -1,4 +1,7 @@
-"""Whom a station asks for names: its own configuration says it, and the inventory says whom it may ask."""
+"""Whom a station asks for names: its own configuration says it, and the inventory says whom it may ask.
+
+A name in the station's own table of hosts is asked of nobody, in no family; so there it may stand only as planned.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,27 @@ def judge_resolvers(check: Check, told: Any, county: County) -> Finding:
     if strange:
         found = ", ".join(n + _say_whose(n, check.plane, county) for n in strange)
         return _failed(f"{where} - expected to ask only {expected}, as the inventory names, found {found}")
+    if pinned := _find_pinned(check, told.get("hosts"), county):
+        return _failed(pinned)
     if not names:
         return _failed(f"{where} - expected to ask {expected}, found no nameserver in it")
     words = f"{check.station} itself asks {', '.join(names)} from leg {check.interface}"
     return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.PASSED, detail=words)
+
+
+def _find_pinned(check: Check, told: Any, county: County) -> str:
+    """Say where a station's own table of hosts keeps it from asking; empty when it names the planned address, or nothing."""
+    addresses = told.get("addresses") if isinstance(told, Mapping) else None
+    if not isinstance(addresses, list) or not all(isinstance(a, str) for a in addresses):
+        return f"the table of hosts of {check.station} - expected told, found nothing"
+    planned = ip_address(check.address)
+    own = {_read(a) for a in addresses if (read := _read(a)) is None or read.version == planned.version}
+    if not addresses or own == {planned}:
+        return ""
+    found = ", ".join(a + _say_whose(a, check.plane, county) for a in dict.fromkeys(addresses))
+    return (
+        f"{told.get('file')} of {check.station} - expected {check.dns_name} not in it, or at {planned}, found {found}"
+    )
 
 
 def _failed(words: str) -> Finding:

@@ -465,6 +465,25 @@ def old_resolver(
     _say_alteration(faults.ask_elsewhere(_state(county), station, plane, address), as_json=as_json)
 
 
+@fault.command("hosts")
+@boundary
+def pinned_name(
+    station: NodeName,
+    dns_name: Annotated[str, typer.Argument(help="The name that it looks up nowhere else from now on.")],
+    address: Annotated[str, typer.Argument(help="The address that its own table of hosts gives it.")],
+    county: CountyDir = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let a station's own table of hosts say where a name is.
+
+    Example: extranet lab fault hosts chengguan-center finance.yichuan.example 10.20.8.99
+    """
+    from lab import faults
+
+    _say_alteration(faults.pin_name(_state(county), station, dns_name, address), as_json=as_json)
+
+
 @fault.command()
 @boundary
 def mend(
@@ -473,7 +492,7 @@ def mend(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Undo what mtu, slow, detour, leak, backend, certificate, name and resolver did.
+    """Undo what mtu, slow, detour, leak, backend, certificate, name, resolver and hosts did.
 
     Example: extranet lab fault mend 'mtu x-chengguan-core1'
     """

@@ -207,6 +207,18 @@ def test_a_station_whose_first_resolver_is_gone_is_seen(town: ProbedTown) -> Non
     assert list(result.raw["resolvers"]["silent"]) == [OLD_NAMES]
 
 
+def test_a_name_in_the_stations_own_table_of_hosts_is_seen(town: ProbedTown) -> None:
+    """Every name server is right, and nobody asks it: a line in the station's own table of hosts still leads to the old one."""
+    with trap(town, faults.pin_name(town.lab, CENTER, "finance.yichuan.example", "10.20.0.8")):
+        assert town.ping(FINANCE6)
+        results = [town.see_refused(FINANCE6), town.see_refused(FINANCE4)]
+    for result in results:
+        assert finding(result, "dns").outcome is PASSED
+        words = f"resolver: /etc/hosts of {CENTER} - expected finance.yichuan.example not in it, or at {result.check.address}"
+        assert result.why.startswith(words), result.why
+        assert result.why.endswith("found 10.20.0.8 (an address of the old network finance-man)"), result.why
+
+
 def test_a_wrong_back_end_behind_the_right_port_is_seen(town: ProbedTown) -> None:
     """The port is open, the certificate right, the page there: another application answers."""
     with trap(town, faults.answer_wrongly(town.lab, "srv-finance", "finance", "payroll")):

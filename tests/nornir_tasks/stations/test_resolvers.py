@@ -11,20 +11,23 @@ from nornir_tasks.stations.resolvers import judge_resolvers
 from tests.nornir_tasks.stations.rig import county, make_check
 
 NAMED = ("2001:db8:2::35", "10.128.255.53")
+NO_PIN = {"file": "/etc/hosts", "addresses": []}
 OTHERS = ("10.20.0.53", "127.0.0.1", "2001:db8:2::36", "fe80::1%finance", "ns.example", "")
 
 
 @given(st.lists(st.sampled_from(NAMED + OTHERS), max_size=5))
 def test_only_resolvers_that_the_inventory_names_pass(names: list[str]) -> None:
     """A configuration passes when it names somebody, and nobody else than the inventory; the stranger is named."""
-    found = judge_resolvers(make_check(resolvers=NAMED), {"file": "/etc/resolv.conf", "names": names}, county())
+    found = judge_resolvers(
+        make_check(resolvers=NAMED), {"file": "/etc/resolv.conf", "names": names, "hosts": NO_PIN}, county()
+    )
     assert (found.outcome is Outcome.PASSED) == (bool(names) and set(names) <= set(NAMED))
     assert all(n in found.detail for n in names if n not in NAMED)
 
 
 def test_another_spelling_is_the_same_resolver() -> None:
     """Addresses are compared, not their text."""
-    told = {"file": "/etc/resolv.conf", "names": ["2001:0DB8:0002:0::35"]}
+    told = {"file": "/etc/resolv.conf", "names": ["2001:0DB8:0002:0::35"], "hosts": NO_PIN}
     assert judge_resolvers(make_check(resolvers=NAMED), told, county()).outcome is Outcome.PASSED
 
 
@@ -33,6 +36,26 @@ def test_a_station_that_does_not_tell_is_unknown(told: Any) -> None:
     """What the station asks is not taken for granted."""
     found = judge_resolvers(make_check(resolvers=NAMED), told, county())
     assert (found.outcome, found.missing) == (Outcome.UNKNOWN, Missing.NEVER_RUN)
+
+
+@given(st.lists(st.sampled_from(("{right}", "10.20.8.80", "2001:db8:9::9", "::1", "no address")), max_size=3))
+def test_a_name_in_the_stations_own_table_must_stand_there_as_planned(pinned: list[str]) -> None:
+    """A table of hosts counts before any name server: it may name the planned address, or leave the name out."""
+    check = make_check(resolvers=NAMED)
+    there = [p.format(right=check.address.upper()) for p in pinned]
+    told = {"file": "/etc/resolv.conf", "names": [NAMED[0]], "hosts": {"file": "/etc/hosts", "addresses": there}}
+    found = judge_resolvers(check, told, county())
+    family = 6 if ":" in check.address else 4
+    own = {p for p in pinned if p in {"{right}", "no address"} or (6 if ":" in p else 4) == family}
+    assert (found.outcome is Outcome.PASSED) == (not pinned or own == {"{right}"})
+    assert found.outcome is not Outcome.FAILED or found.detail.startswith("/etc/hosts of")
+
+
+@pytest.mark.parametrize("hosts", [None, {}, {"addresses": "10.0.0.1"}, {"addresses": [1]}])
+def test_a_table_of_hosts_that_is_not_told_is_no_pass(hosts: Any) -> None:
+    """What the station's own table says is not taken for granted."""
+    told = {"file": "/etc/resolv.conf", "names": [NAMED[0]], "hosts": hosts}
+    assert judge_resolvers(make_check(resolvers=NAMED), told, county()).outcome is not Outcome.PASSED
 
 
 def test_a_check_that_leaves_it_to_the_station_asks_for_its_resolvers() -> None:
