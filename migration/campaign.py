@@ -18,7 +18,7 @@ from inventory.errors import CheckFailedError, ExtranetError, ScopeGuardError, U
 from inventory.model import County, Unit
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import Topology, build_topology
-from inventory.wording import first_towns
+from inventory.wording import counted, first_towns
 from migration.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def choose_record(folder: Path, of: str | None = None) -> str:
         return "field"
     if len(known) > 1:
         raise ExtranetError(
-            f"{folder}: nothing is in reach, and {len(known)} labs are on record ({', '.join(known)}); "
+            f"{folder}: nothing is in reach, and {counted(len(known), 'lab')} on record ({', '.join(known)}); "
             "name one with --of NAME"
         )
     return known[0]

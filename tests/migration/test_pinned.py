@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from inventory.errors import InputProblemsError
 from inventory.reader import load_county
 from migration.campaign import open_campaign, open_ledger
-from migration.ledger import LEDGER_FILE, Ledger, LedgerBrokenError, LedgerFormatError
+from migration.ledger import ACTOR_VARIABLE, LEDGER_FILE, Ledger, LedgerBrokenError, LedgerFormatError
 from migration.ledger.checkpoints import sign_head
 from migration.ledger.pinned import read_pin
 from scripts.main import app
@@ -158,8 +158,11 @@ def test_a_record_that_its_checkpoints_bear_out_is_believed(county: Path) -> Non
 
 
 @pytest.mark.parametrize(("tamper", "said"), TAMPERINGS.items(), ids=lambda v: getattr(v, "__name__", None))
-def test_no_command_believes_another_record(county: Path, tamper: Callable[[Path], None], said: str) -> None:
+def test_no_command_believes_another_record(
+    county: Path, tamper: Callable[[Path], None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Put back, rewritten, begun anew, unsigned or signed by another: verify exits 1, and no gate is asked, in one line."""
+    monkeypatch.setenv(ACTOR_VARIABLE, "the county's network engineer")
     tamper(county)
     code, out, err = call(county, "ledger", "verify")
     assert (code, err) == (1, "")

@@ -361,7 +361,7 @@ def test_a_trial_that_fails_gives_everything_back(scene: Scene) -> None:
     victim = scene.attempt().must[0]
     scene.fails_under = lambda: {victim.id} if scene.wire.routers[OLD].armed else set()
     ended = scene.go(scene.attempt(step=Step.PROVE, trial=True))[0]
-    assert (ended.ending, ended.word) == ("undone", "went back")
+    assert (ended.ending, ended.word) == ("undone", "not proven, and given back")
     assert victim.id in ended.reasons[0]
     assert scene.running() == [BEFORE, BEFORE]
     assert scene.state() is UnitState.PROVISIONED
