@@ -690,9 +690,12 @@ class _Reader:
 
 
 def merge_mtu_back(here: list[Finding], there: Sequence[Finding]) -> list[Finding]:
-    """Put findings from both sides together; of packets on their way back, either side may be the one that could tell."""
+    """Put findings from both sides together; of packets on their way back, either side may be the one that could tell.
+
+    Where both say as much, the station's own word stands: it saw the answers, the server only that its echoes had none.
+    """
     ranks = {Outcome.PASSED: 0, Outcome.FAILED: 1, Outcome.UNKNOWN: 2}
-    both = sorted((f for f in (*there, *here) if f.aspect == "mtu-back"), key=lambda f: ranks[f.outcome])
+    both = sorted((f for f in (*here, *there) if f.aspect == "mtu-back"), key=lambda f: ranks[f.outcome])
     rest = [f for f in (*here, *there) if f.aspect != "mtu-back"]
     return [*rest, *both[:1]]
 

@@ -59,6 +59,13 @@ class ProbedTown(Town):
         assert result.why in said_of(verdict, check)
         return result
 
+    def see_fragments(self, check: str) -> None:
+        """See that answers come in fragments, though the way is whole again; then let the server forget what it learnt."""
+        result = self.see(check)
+        assert re.match(r"mtu-back: .* expected in one piece, found in fragments of 13\d\d", result.why), result.why
+        assert self.inside("srv-finance", "ip", "route", "flush", "cache").returncode == 0
+        self.see_good(check)
+
     def see_good(self, check: str) -> Result:
         """Measure a check that passes, as soon as it does."""
         for _ in range(20):
@@ -158,6 +165,8 @@ def test_a_black_hole_for_large_packets_is_named_with_what_still_passes(town: Pr
     with trap(town, faults.narrow(town.lab, "x-chengguan-core1/finance", 1400, silently=True)):
         assert town.ping(FINANCE6)
         result = town.see_refused(FINANCE6)
+    # The server goes on cutting its answers to what it learnt for ten minutes: there is nothing to see but that.
+    town.see_fragments(FINANCE4)
     # A Linux cable lets four bytes more through than its size: room for a VLAN tag.
     assert re.match(r"mtu: .* found a black hole: .* the largest that passed 140\d bytes", result.why), result.why
     assert finding(result, "tcp").outcome is PASSED
