@@ -222,7 +222,8 @@ def users_of(county: County, unit: Unit, stage: Stage) -> tuple[Unit, ...]:
     """
     at_county = unit.site == county.county_site.id
     behind = units_behind(county, unit) if stage is not Stage.DRAIN or at_county else ()
-    return tuple(dict.fromkeys((unit, *behind, *units_served(county, unit))))
+    others = (*behind, *units_served(county, unit))
+    return tuple(dict.fromkeys((unit, *others))) if others else (unit,)
 
 
 def judge_back(unit_id: str, situation: Situation) -> Verdict:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
 from inventory.model import County, Unit
@@ -123,10 +123,13 @@ class OldLine:
 
     def identify(self, address: str) -> str:
         """Say who has an address in the unit's network by the inventory; empty when nobody has."""
-        for unit in self.county.units:
-            if unit.network != self.unit.network or not is_inside(address, unit.lan_prefix):
+        found = parse_ipv4(address)
+        if found is None:
+            return ""
+        for unit in self.county.units_by_network[self.unit.network]:
+            if found not in unit.lan_prefix:
                 continue
-            host = int(ip_address(address)) - int(unit.lan_prefix.network_address)
+            host = int(found) - int(unit.lan_prefix.network_address)
             for station in self.county.stations_at(unit.site, unit.plane):
                 if station.host == host:
                     return f"station {station.id}"
@@ -177,7 +180,13 @@ def wanted_names(county: County, lines: Iterable[OldLine]) -> dict[str, tuple[IP
 
 def is_inside(address: str, net: IPv4Network) -> bool:
     """Tell whether a text is an IPv4 address inside a prefix."""
+    found = parse_ipv4(address)
+    return found is not None and found in net
+
+
+def parse_ipv4(address: str) -> IPv4Address | None:
+    """Return a text's IPv4 address; None when it is none."""
     try:
-        return IPv4Address(address) in net
+        return IPv4Address(address)
     except ValueError:
-        return False
+        return None

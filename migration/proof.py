@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 RECORDED_WITHIN_S = 60.0
 """How long after it was taken a sample may come to the ledger."""
 
+_PASSED = Outcome.PASSED
+"""By a name of its own: Python 3.11 asks the enumeration's class for a member in Python, a million times over."""
+
 CLOCK_SKEW_S = 5.0
 """How far a station's clock may be from the controller's, and evidence from now, before it is refused."""
 
@@ -137,17 +140,37 @@ class Cell(NamedTuple):
     expect: str
 
 
-_cell = cast("Callable[[Check], Cell]", attrgetter(*Cell._fields))
-"""What a check is about, as a plain tuple: equal to its `Cell`, and quicker made."""
+_Key = tuple[str, str, str, Family, str]
+"""A `Cell` as a plain tuple: equal to it, and quicker made."""
+
+_cell = cast("Callable[[Check], _Key]", attrgetter(*Cell._fields))
+"""What a check is about."""
 
 
 class Known(NamedTuple):
-    """All that is known of a cell. `provider` is the unit whose cutover provides it; `seen` holds the run's place too."""
+    """All that is known of what `key` is about. `provider` is the unit whose cutover provides it; `seen` holds runs by place.
 
-    cell: Cell
+    `plain` are the places of the runs of those results against which nothing of their own stands (`is_plain`).
+    """
+
+    key: _Key
     provider: str | None
     checks: list[Check]
     seen: list[tuple[int, Result]]
+    plain: list[int]
+
+    @property
+    def cell(self) -> Cell:
+        """What it is about, by name."""
+        return Cell(*self.key)
+
+
+class Leg(NamedTuple):
+    """What is expected of a station's leg. `runs` prove every cell that is not in `closer`, if they count."""
+
+    cells: list[Known]
+    runs: set[int]
+    closer: list[Known]
 
 
 class Flaw(NamedTuple):
@@ -173,6 +196,16 @@ class Away:
         if withheld.issuperset(self.units):
             return True
         return self.since is not None and evidence.taken_from >= self.since.timestamp()
+
+
+class RunFacts(NamedTuple):
+    """What stands against a run, whoever asks: empty where nothing does. `otherwise` are devices that ran something else."""
+
+    lost: str
+    old: str
+    future: str
+    under: str
+    otherwise: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -221,47 +254,85 @@ class Situation:
         return {}
 
     @cached_property
-    def cells(self) -> dict[Cell, Known]:
+    def cells(self) -> dict[_Key, Known]:
         """Everything that is expected, by inventory and matrix, each with the checks that ask for it and what was seen."""
-        cells: dict[Cell, Known] = {}
-        for need in self.county.needs:
-            cell = Cell(need.station, need.plane, need.service, need.family, "reach")
-            cells[cell] = Known(cell, need.unit, [], [])
-        for ban in self.county.forbidden:
-            cell = Cell(ban.station, ban.plane, ban.service, ban.family, "blocked")
-            cells[cell] = Known(cell, None, [], [])
+        cells: dict[_Key, Known] = {}
+        for station, plane, service, family, unit in self.county.needs:
+            key = (station, plane, service, family, "reach")
+            cells[key] = Known(key, unit, [], [], [])
+        for station, plane, service, family in self.county.forbidden:
+            key = (station, plane, service, family, "blocked")
+            cells[key] = Known(key, None, [], [], [])
+        asked: dict[str, Known] = {}
         for check in self.checks:
-            found = cells.get(_cell(check))
+            key = _cell(check)
+            found = cells.get(key)
             if found is None:
-                cell = cell_of(check)
-                found = cells[cell] = Known(cell, check.unit, [], [])
+                found = cells[key] = Known(key, check.unit, [], [], [])
             found.checks.append(check)
+            asked[check.id] = found
         for number, evidence in enumerate(self.evidence):
+            earliest, latest = evidence.taken_from - CLOCK_SKEW_S, evidence.taken_to + CLOCK_SKEW_S
             for result in evidence.results:
-                found = cells.get(_cell(result.check))
+                found = asked.get(result.check.id)
+                # vars: what pydantic's == compares, without its ceremony, a million times over.
+                same = found is not None and vars(result.check) == vars(found.checks[-1])
+                if not same:
+                    found = cells.get(_cell(result.check))
                 if found is not None:
                     found.seen.append((number, result))
+                    if same and earliest <= result.at <= latest and self.is_plain(result):
+                        found.plain.append(number)
         return cells
 
+    def is_plain(self, result: Result) -> bool:
+        """Tell whether a result is a pass that counts wherever its check is asked and its run and its time count.
+
+        What is not plain may count as well: whoever judges a leg then looks closer.
+        """
+        return (
+            result.outcome is _PASSED
+            and not _judge_aspects(result, result.check)
+            and (
+                result.check.expect == "blocked"
+                or (self.plain_paths[result.hops] and self.plain_paths[result.return_hops])
+            )
+        )
+
+    def is_legacy_name(self, hop: str) -> bool:
+        """Tell whether a hop names a legacy router; an interface may follow."""
+        names = self.legacy_names
+        return hop in names or any(mark in ": /" and hop[:end] in names for end, mark in enumerate(hop))
+
     @cached_property
-    def legs(self) -> dict[tuple[str, str], list[Known]]:
-        """What is expected, by (site, plane) of the station's leg, in a fixed order."""
+    def plain_paths(self) -> _PlainPaths:
+        """Which paths are made of names alone, and of no legacy router's."""
+        return _PlainPaths(self)
+
+    @cached_property
+    def legs(self) -> dict[tuple[str, str], Leg]:
+        """What is expected, by (site, plane) of the station's leg."""
         sites = {s.id: s.site for s in self.county.stations}
-        out: dict[tuple[str, str], list[Known]] = defaultdict(list)
+        out: dict[tuple[str, str], Leg] = {}
         for known in self.cells.values():
-            site = sites.get(known.cell.station)
-            if site is not None:
-                out[site, known.cell.plane].append(known)
-        for leg in out.values():
-            leg.sort(key=_cell_first)
+            station, plane, *_ = known.key
+            site = sites.get(station)
+            if site is None:
+                continue
+            leg = out.get((site, plane))
+            if leg is None:
+                leg = out[site, plane] = Leg([], set(), [])
+            leg.cells.append(known)
+            if len(known.plain) == len(known.seen) == len(known.checks) == 1:
+                leg.runs.update(known.plain)
+            else:
+                leg.closer.append(known)
         return out
 
     @cached_property
     def reaching(self) -> frozenset[tuple[str, str]]:
         """The legs from which anything at all must be reached."""
-        return frozenset(
-            leg for leg, all_known in self.legs.items() if any(k.cell.expect == "reach" for k in all_known)
-        )
+        return frozenset(name for name, leg in self.legs.items() if any(k.key[-1] == "reach" for k in leg.cells))
 
     @cached_property
     def judged(self) -> dict[tuple[object, ...], tuple[Reason, ...]]:
@@ -297,6 +368,32 @@ class Situation:
     def withheld(self) -> tuple[frozenset[str], ...]:
         """The units whose old path each run withheld."""
         return tuple(frozenset(e.withheld) for e in self.evidence)
+
+    @cached_property
+    def runs(self) -> tuple[RunFacts, ...]:
+        """What stands against each run, whoever asks."""
+        return tuple(map(self._find_facts, self.evidence))
+
+    def _find_facts(self, run: Evidence) -> RunFacts:
+        ttl_s, at = self.policy.timers.evidence_ttl_s, say_moment(run.taken_from)
+        future = run.taken_to > self.now_s + CLOCK_SKEW_S or run.taken_from > run.taken_to
+        bound, now = run.bound, self.current
+        digests = {
+            "policy": (bound.policy, now.policy),
+            "inventory": (bound.inventory, now.inventory),
+            "address plan": (bound.plan, now.plan),
+            "topology": (bound.topology, now.topology),
+        }
+        other = next((name for name, (then, today) in digests.items() if then != today), "")
+        return RunFacts(
+            lost=f"evidence is lost: {run.problem}" if run.problem else "",
+            old=f"measured {at}, older than {say_span(ttl_s)}" if self.now_s - run.taken_from > ttl_s else "",
+            future=f"measured {say_moment(run.taken_to)}, in the future: set the clock right and measure again"
+            if future
+            else "",
+            under=f"under another {other} than the one of now" if other else "",
+            otherwise=frozenset(d for d, config in now.configs.items() if bound.configs.get(d) != config),
+        )
 
     @cached_property
     def extranet_over(self) -> dict[str, tuple[str, ...]]:
@@ -347,6 +444,19 @@ class Situation:
         return frozenset(s.digest for s in self.soak)
 
     @cached_property
+    def first_seen(self) -> dict[tuple[str, str], float]:
+        """When somebody was first seen by a router, by router and address: in the first sample that names him."""
+        out: dict[tuple[str, str], float] = {}
+        for sample in self.soak:
+            for usage in sample.usages:
+                for neighbor in usage.neighbors:
+                    out.setdefault((usage.device, neighbor.address), sample.recorded)
+                for flow in usage.flows:
+                    out.setdefault((usage.device, flow.source), sample.recorded)
+                    out.setdefault((usage.device, flow.destination), sample.recorded)
+        return out
+
+    @cached_property
     def addresses_of_names(self) -> dict[tuple[str, str], set[str]]:
         """Where services are now, by name and family."""
         out: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -357,6 +467,19 @@ class Situation:
     def record(self, unit: str) -> UnitRecord:
         """Return a unit's record; one that nothing was recorded about is as surveyed."""
         return self.records.get(unit) or UnitRecord(unit=unit)
+
+
+class _PlainPaths(dict[tuple[str, ...], bool]):
+    """Whether paths are plain: what was found out so far, and found out when asked."""
+
+    def __init__(self, situation: Situation) -> None:
+        super().__init__()
+        self.situation = situation
+
+    def __missing__(self, hops: tuple[str, ...]) -> bool:
+        strange = any(self.situation.is_legacy_name(hop) or _may_be_address(hop) for hop in hops)
+        self[hops] = not strange
+        return self[hops]
 
 
 def judge_legs(
@@ -372,8 +495,8 @@ def judge_legs(
 
     With `away`, only runs count that were measured without all of these units' old paths.
     """
-    leg = situation.legs.get((unit.site, unit.plane), [])
-    if (unit.site, unit.plane) not in situation.reaching:
+    leg = situation.legs.get((unit.site, unit.plane))
+    if leg is None or (unit.site, unit.plane) not in situation.reaching:
         yield _about_all(
             ReasonKind.EMPTY, f"nothing is expected of {unit.id}: without a single check nothing is proven"
         )
@@ -390,8 +513,13 @@ def judge_legs(
     demand = _Demand(unit, devices, floor, floor_why, away, situation)
     key = (unit.id, provided_only, demand.runs)
     if key not in situation.judged:
-        asked = (k for k in leg if not (provided_only and k.provider is not None))
-        situation.judged[key] = tuple(reason for known in asked for reason in demand.judge(known))
+        asked = sorted(demand.look_closer(leg), key=_by_cell)
+        situation.judged[key] = tuple(
+            reason
+            for known in asked
+            if not (provided_only and known.provider is not None)
+            for reason in demand.judge(known)
+        )
     yield from situation.judged[key]
 
 
@@ -446,6 +574,12 @@ class _Demand:
         """For each run: why nothing of it counts for this unit (None: it does), and whether only its age is against it."""
         return tuple(map(self._judge_run, range(len(self.situation.evidence))))
 
+    def look_closer(self, leg: Leg) -> Iterable[Known]:
+        """Return the cells of a leg that its plain passes do not prove: all of them, unless their runs count."""
+        if self.situation.lost_flaws or any(self.runs[number][0] is not None for number in leg.runs):
+            return leg.cells
+        return leg.closer
+
     def judge(self, known: Known) -> Iterable[Reason]:
         """Return a reason for each check of a cell that is not proven."""
         if not known.checks:
@@ -471,8 +605,6 @@ class _Demand:
 
     def _judge_check(self, known: Known, check: Check) -> Iterable[Flaw]:
         """Return what stands against a check; nothing when it is proven."""
-        if self._proven_at_once(known, check):
-            return ()
         passes: list[Evidence] = []
         refused: list[tuple[Evidence, Flaw]] = []
         failed: list[tuple[int, Result]] = []
@@ -507,13 +639,6 @@ class _Demand:
             return (worst[1],)
         return self._apart(known, check, against, worst[1])
 
-    def _proven_at_once(self, known: Known, check: Check) -> bool:
-        """Tell whether all there is about a check is one pass that counts: as it nearly always is, so asked first."""
-        if len(known.seen) != 1 or self.situation.lost_flaws:
-            return False
-        ((number, result),) = known.seen
-        return result.outcome is Outcome.PASSED and self._judge_pass(number, result, check) is None
-
     def _apart(
         self, known: Known, check: Check, against: Iterable[tuple[Evidence, Flaw]], worst: Flaw
     ) -> Iterable[Flaw]:
@@ -542,12 +667,9 @@ class _Demand:
         if void is not None:
             return void
         evidence = self.situation.evidence[number]
-        if not evidence.taken_from - CLOCK_SKEW_S <= result.at <= evidence.taken_to + CLOCK_SKEW_S:
-            off_s = abs(result.at - evidence.taken_to)
-            return Flaw(
-                ReasonKind.CLOCK, f"the station's clock is off by about {off_s:.0f} s: set it right and measure again"
-            )
-        # vars: what pydantic's == compares, without its ceremony, a million times over.
+        skew = _say_skew(result, evidence)
+        if skew:
+            return Flaw(ReasonKind.CLOCK, skew)
         if vars(result.check) != vars(check) and not _asks_the_same(result.check, check):
             at = say_moment(evidence.taken_from)
             return Flaw(ReasonKind.VOID, f"measured {at}, but another check than the matrix asks now")
@@ -568,23 +690,15 @@ class _Demand:
         return Flaw(kind, _say_failure(result), aspect)
 
     def _judge_run(self, number: int) -> tuple[Flaw | None, bool]:
-        evidence = self.situation.evidence[number]
-        if evidence.problem:
-            return Flaw(ReasonKind.RECORD, f"evidence is lost: {evidence.problem}"), False
-        old = self._judge_age(evidence)
-        other = self._judge_time(evidence, self.situation.withheld[number]) or self._judge_bound(evidence)
-        why = old or other
-        return (Flaw(ReasonKind.VOID, why) if why else None), bool(old) and not other
-
-    def _judge_age(self, evidence: Evidence) -> str:
-        ttl_s = self.situation.policy.timers.evidence_ttl_s
-        if self.situation.now_s - evidence.taken_from > ttl_s:
-            return f"measured {say_moment(evidence.taken_from)}, older than {say_span(ttl_s)}"
-        return ""
+        facts, evidence = self.situation.runs[number], self.situation.evidence[number]
+        if facts.lost:
+            return Flaw(ReasonKind.RECORD, facts.lost), False
+        other = facts.future or self._judge_time(evidence, self.situation.withheld[number])
+        other = other or self._judge_bound(evidence, facts)
+        why = facts.old or other
+        return (Flaw(ReasonKind.VOID, why) if why else None), bool(facts.old) and not other
 
     def _judge_time(self, evidence: Evidence, withheld: frozenset[str]) -> str:
-        if evidence.taken_to > self.situation.now_s + CLOCK_SKEW_S or evidence.taken_from > evidence.taken_to:
-            return f"measured {say_moment(evidence.taken_to)}, in the future: set the clock right and measure again"
         if evidence.taken_from < self.floor_s:
             mark = f"{self.floor_why} ({say_moment(self.floor_s)})"
             return f"measured {say_moment(evidence.taken_from)}, before {mark}"
@@ -595,39 +709,28 @@ class _Demand:
                 return f"measured {at} while the old path of {names} was up, which proves nothing: 'extranet prove {trial}'"
         return ""
 
-    def _judge_bound(self, evidence: Evidence) -> str:
-        bound, current = evidence.bound, self.situation.current
-        under = ""
-        if bound.policy != current.policy:
-            under = "under another policy than the one of now"
-        elif bound.inventory != current.inventory:
-            under = "under another inventory than the one of now"
-        elif bound.plan != current.plan:
-            under = "under another address plan than the one of now"
-        elif bound.topology != current.topology:
-            under = "under another topology than the one of now"
-        else:
-            for device in self.devices:
-                ran = bound.configs.get(device)
-                if ran is None:
-                    under = f"without knowing what {device} ran"
-                elif ran != current.configs.get(device):
-                    under = f"under another configuration of {device} than the one of now"
-                if under:
-                    break
-            under = under or next(filter(None, (self._judge_legacy(evidence, d) for d in self.legacy)), "")
+    def _judge_bound(self, evidence: Evidence, facts: RunFacts) -> str:
+        under = facts.under
+        if not under and facts.otherwise:
+            found = (self._judge_config(evidence, d) for d in self.devices if d in facts.otherwise)
+            legacy = (self._judge_legacy(evidence, d) for d in self.legacy if d in facts.otherwise)
+            under = next(filter(None, (*found, *legacy)), "")
         return f"measured {say_moment(evidence.taken_from)} {under}" if under else ""
+
+    def _judge_config(self, evidence: Evidence, device: str) -> str:
+        """Say that a router under the new path runs another configuration than it did in a run."""
+        if device not in evidence.bound.configs:
+            return f"without knowing what {device} ran"
+        return f"under another configuration of {device} than the one of now"
 
     def _judge_legacy(self, evidence: Evidence, device: str) -> str:
         """Say that somebody else changed a legacy router since a run; what our own later change left is no surprise.
 
         A router of an old line that does not answer now is no evidence either way: the soak wants to hear from it.
         """
-        runs = self.situation.current.configs.get(device)
-        if runs is None:
-            return ""
+        runs = self.situation.current.configs[device]
         ran, change = evidence.bound.configs.get(device), self.situation.changes.get(device)
-        if ran == runs or (change is not None and change.left == runs and change.seq > evidence.seq):
+        if change is not None and change.left == runs and change.seq > evidence.seq:
             return ""
         if ran is None:
             return f"without knowing what the legacy router {device} ran"
@@ -650,10 +753,9 @@ class _Demand:
 
     def _is_legacy(self, hop: str) -> bool:
         """Tell whether a hop is a legacy router: by name (an interface may follow), or address on its lines."""
-        names = self.situation.legacy_names
-        if hop in names or any(mark in ": /" and hop[:end] in names for end, mark in enumerate(hop)):
+        if self.situation.is_legacy_name(hop):
             return True
-        if not hop[:1].isdigit() and hop.count(":") < 2:
+        if not _may_be_address(hop):
             return False  # a name: parsing it would only say so, slowly
         try:
             address = ip_address(hop.partition("%")[0])
@@ -688,13 +790,28 @@ def _about_all(kind: ReasonKind, why: str) -> Reason:
     return Reason(station="", service="", why=why, kind=kind)
 
 
+def _may_be_address(hop: str) -> bool:
+    """Tell whether a hop may be more than a name: each address begins with a digit or holds two colons."""
+    return hop[:1].isdigit() or hop.count(":") >= _COLONS_OF_AN_ADDRESS
+
+
+_COLONS_OF_AN_ADDRESS = 2
+
+
+def _say_skew(result: Result, evidence: Evidence) -> str:
+    """Say that a result is not of its run's time; empty when it is."""
+    if evidence.taken_from - CLOCK_SKEW_S <= result.at <= evidence.taken_to + CLOCK_SKEW_S:
+        return ""
+    off_s = abs(result.at - evidence.taken_to)
+    return f"the station's clock is off by about {off_s:.0f} s: set it right and measure again"
+
+
 def _judge_aspects(result: Result, check: Check) -> str:
     """Return what a pass lacks: each aspect that the check asks must stand in it as passed, and nothing else beside."""
-    passed = set()
     for finding in result.findings:
-        if finding.outcome is not Outcome.PASSED:  # a pass that holds a failure is not a pass
+        if finding.outcome is not _PASSED:  # a pass that holds a failure is not a pass
             return f"{finding.aspect}: {finding.detail or finding.outcome}"
-        passed.add(finding.aspect)
+    passed = {f.aspect for f in result.findings}
     if passed.issuperset(check.asks):
         return ""
     lacking = next(a for a in check.asks if a not in passed)
@@ -734,8 +851,8 @@ def cell_of(check: Check) -> Cell:
     return Cell(*_cell(check))
 
 
-def _cell_first(known: Known) -> Cell:
-    return known.cell
+def _by_cell(known: Known) -> _Key:
+    return known.key
 
 
 def say_wait(what: str, since: datetime | float | None) -> str:

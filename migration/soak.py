@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -205,12 +204,12 @@ class _Watch:
         return cut.timestamp() if cut else None
 
     @cached_property
-    def samples(self) -> tuple[SoakSample, ...]:
+    def samples(self) -> list[SoakSample]:
         """The unit's samples since then, in the ledger's order."""
         begins = self.begins
         if begins is None:
-            return ()
-        return tuple(s for s in self.situation.soak_by_unit.get(self.unit.id, ()) if s.recorded >= begins)
+            return []
+        return [s for s in self.situation.soak_by_unit.get(self.unit.id, ()) if s.recorded >= begins]
 
     def stand(self) -> SoakStanding:
         self.look()
@@ -283,7 +282,7 @@ class _Watch:
         """Count the business days with enough samples inside the hours."""
         if not self.run:
             return 0
-        moments, known = tuple(s.recorded for s in self.run), self.situation.days_covered
+        moments, known = tuple([s.recorded for s in self.run]), self.situation.days_covered
         if moments not in known:
             known[moments] = self.count_days(moments)
         return known[moments]
@@ -300,30 +299,30 @@ class _Watch:
 
     def look(self) -> None:
         """Find the newest clean run, what the newest sample saw, and what broke the run before."""
-        skipped = 0
-        for place, (before, sample) in enumerate(pairwise((None, *self.samples)), 1):
-            if sample is None:
-                continue
-            if skipped:
-                skipped -= 1
-                self.run.append(sample)
-                self.against = ()
-                continue
-            found = list(self.lookout.see_sample(sample))
-            trusted = before is not None and not any(self.lookout.untrusted(s) for s in (before, sample))
-            between = list(self.lookout.see_pair(before, sample)) if before is not None and trusted else []
-            gap = self.gap(before, sample)
-            self.against = tuple(self.dated(f) for f in dict.fromkeys([*found, *between]))
-            if self.against or gap:
-                self.broken = str(self.against[0]) if self.against else gap
-            if found:
-                self.run = []
-                continue
-            if between or gap:
-                self.run = [sample]
-            else:
-                self.run.append(sample)
-                skipped = self.lookout.count_same(sample, self.samples[place:])
+        place = 0
+        while place < len(self.samples):
+            before, sample = self.samples[place - 1] if place else None, self.samples[place]
+            place += 1
+            if self.take(before, sample):
+                same = self.lookout.count_same(sample, self.samples[place:])
+                self.run += self.samples[place : place + same]
+                place += same
+
+    def take(self, before: SoakSample | None, sample: SoakSample) -> bool:
+        """Look at one sample and what happened since the one before it; tell whether it goes on with a clean run."""
+        found = list(self.lookout.see_sample(sample))
+        between = list(self.lookout.see_since(before, sample)) if before is not None else []
+        gap = self.gap(before, sample)
+        self.against = tuple(self.dated(f) for f in dict.fromkeys([*found, *between]))
+        if self.against or gap:
+            self.broken = str(self.against[0]) if self.against else gap
+        if found:
+            self.run = []
+        elif between or gap:
+            self.run = [sample]
+        else:
+            self.run.append(sample)
+        return not (found or between or gap)
 
     def gap(self, before: SoakSample | None, sample: SoakSample) -> str:
         """Say that too long passed between two samples; empty when not."""
@@ -337,11 +336,5 @@ class _Watch:
         """Add when somebody was first seen there."""
         if not finding.who:
             return finding
-        for sample in self.situation.soak:
-            for usage in sample.usages:
-                here = any(n.address == finding.who for n in usage.neighbors) or any(
-                    finding.who in {f.source, f.destination} for f in usage.flows
-                )
-                if usage.device == finding.device and here:
-                    return finding.model_copy(update={"since": sample.recorded})
-        return finding
+        since = self.situation.first_seen.get((finding.device, finding.who))
+        return finding if since is None else finding.model_copy(update={"since": since})

@@ -136,18 +136,20 @@ class Lookout:
         return known[key]
 
     def see_unknown(self, sample: SoakSample) -> Iterator[Finding]:
-        must = set(self.policy.must_know)
+        must = self.policy.must_know
         for device in self.line.devices:
-            legacy = device in self.line.legacy
-            asked: tuple[Source, ...] = (
-                ("counters", "neighbors", "routes", "config", "flows") if legacy else ("routes", "config")
-            )
             usage = sample.usage(device)
             if usage is None:
                 yield Finding(
                     kind="unknown", why=f"{device}: what uses it is not known: it was not asked", device=device
                 )
                 continue
+            if not usage.unknown:
+                continue
+            legacy = device in self.line.legacy
+            asked: tuple[Source, ...] = (
+                ("counters", "neighbors", "routes", "config", "flows") if legacy else ("routes", "config")
+            )
             missing = [s for s in asked if s in usage.unknown and s in must]
             if legacy and not missing and {"counters", "flows"} <= usage.unknown.keys():
                 missing = ["counters"]
@@ -168,7 +170,7 @@ class Lookout:
 
     def see_ports(self, usage: Usage, sample: SoakSample) -> Iterator[Finding]:
         """Look at the state of the line's own ports."""
-        if "counters" in usage.unknown:
+        if usage.device not in self.own_ports or "counters" in usage.unknown:
             return
         shut = self.after(UnitState.SHUT, sample.recorded)
         for port in self.line.ports:
@@ -323,6 +325,8 @@ class Lookout:
     def see_extranet_names(self, usage: Usage, sample: SoakSample) -> Iterator[Finding]:
         """Look for what still leads from the extranet to the old line: by the hub's address, or by the line's own."""
         line, device = self.line, usage.device
+        if not usage.lines and not usage.routes:
+            return
         if line.at_county and not self.judges_line(sample):
             return  # by the hub go all who are not cut over yet
         hub = str(line.interconnect) if line.interconnect is not None else ""
@@ -352,6 +356,8 @@ class Lookout:
 
     def see_dns(self, sample: SoakSample) -> Iterator[Finding]:
         """Look for names of this plane's services that still lead into the old network, but not to where they are now."""
+        if not sample.names:
+            return
         old = self.situation.county.network_by_id[self.unit.network].prefixes
         for seen in sample.names:
             now = self.situation.addresses_of_names.get((seen.name, seen.family), set())
@@ -364,6 +370,11 @@ class Lookout:
                     yield Finding(kind="dns", why=why)
 
     # --- two samples ---
+
+    def see_since(self, before: SoakSample, sample: SoakSample) -> Iterator[Finding]:
+        """Say what happened since the sample before; nothing is known of it unless both are witnesses."""
+        if not self.untrusted(before) and not self.untrusted(sample):
+            yield from self.see_pair(before, sample)
 
     def see_pair(self, before: SoakSample, sample: SoakSample) -> Iterator[Finding]:
         """Say what happened between two samples that follow one another."""

@@ -58,10 +58,11 @@ class SoakSample(Model):
 
     def usage(self, device: str) -> Usage | None:
         """Return what a device said; None when it was not asked."""
-        return self._by_device.get(device)
+        return self.usage_by_device.get(device)
 
     @cached_property
-    def _by_device(self) -> dict[str, Usage]:
+    def usage_by_device(self) -> dict[str, Usage]:
+        """What was said, by device."""
         return {u.device: u for u in self.usages}
 
     def body(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
+from operator import attrgetter
+from typing import NamedTuple, Self
 
 from inventory.model import Soak
 from migration.soak_samples import SoakSample
@@ -41,18 +43,30 @@ def find_steady(samples: Sequence[SoakSample], policy: Soak, timely: Sequence[bo
         return Steady({}, (), {})
     pairs = list(pairwise(samples))
     follows = [all(timely[n : n + 2]) and _follows(old, new, policy) for n, (old, new) in enumerate(pairs)]
+    most = [_Most.between(old, new, policy) for old, new in pairs]
+    said = [s.usage_by_device for s in samples]
     routers: dict[str, Sequence[int]] = {}
     for name in {u.device for s in samples for u in s.usages}:
-        said = [s.usage(name) for s in samples]
-        routers[name] = _stretch(
-            old is not None and new is not None and steady and _says_the_same(old, new, _minutes(*pair), policy)
-            for old, new, steady, pair in zip(said, said[1:], follows, pairs, strict=False)
-        )
+        routers[name] = _stretch(_say_the_same([usages.get(name) for usages in said], follows, most))
     return Steady(places, _stretch(follows), routers)
 
 
-def _minutes(old: SoakSample, new: SoakSample) -> float:
-    return max(1.0, (new.recorded - old.recorded) / 60)
+class _Most(NamedTuple):
+    """What may be carried between two samples: packets and bytes of hellos on a port, packets forwarded."""
+
+    packets: float
+    size: float
+    forwarded: float
+
+    @classmethod
+    def between(cls, old: SoakSample, new: SoakSample, policy: Soak) -> Self:
+        """Return what the policy allows in the time between two samples."""
+        minutes = max(1.0, (new.recorded - old.recorded) / 60)
+        return cls(
+            policy.packets_per_minute * minutes,
+            policy.bytes_per_minute * minutes,
+            policy.forwarded_per_minute * minutes,
+        )
 
 
 def _stretch(same: Iterable[bool]) -> list[int]:
@@ -79,35 +93,42 @@ def _follows(old: SoakSample, new: SoakSample, policy: Soak) -> bool:
     )
 
 
-def _says_the_same(old: Usage, new: Usage, minutes: float, policy: Soak) -> bool:
-    """Tell whether a router knows, holds and hears the same as before, and its lines carried hellos at most."""
-    return (
-        old.incarnation == new.incarnation
-        and old.unknown == new.unknown
-        and old.flow_source == new.flow_source
-        and 0 <= (new.forwarded or 0) - (old.forwarded or 0) <= policy.forwarded_per_minute * minutes
-        and not old.neighbors
-        and not new.neighbors
-        and old.flows == new.flows
-        and old.lines == new.lines
-        and old.routes == new.routes
-        and len(old.ports) == len(new.ports)
-        and all(
-            vars(a) == vars(b) or _carried_hellos(a, b, minutes, policy)
-            for a, b in zip(old.ports, new.ports, strict=True)
-        )
-    )
+_words = attrgetter(*(n for n in Usage.model_fields if n not in {"device", "at", "ports", "forwarded"}))
+"""What a router said, but for its clock and its counts."""
+
+
+def _say_the_same(said: Sequence[Usage | None], follows: Sequence[bool], most: Sequence[_Most]) -> list[bool]:
+    """Tell, of each two answers of a router in a row, whether it knows, holds and hears the same, and carried hellos at most."""
+    words = [None if usage is None or usage.neighbors else _words(usage) for usage in said]
+    counts = [None if usage is None else (usage.forwarded, list(map(vars, usage.ports))) for usage in said]
+    return [
+        steady
+        and words[n] is not None
+        and words[n] == words[n + 1]
+        and (counts[n] == counts[n + 1] or _carried_little(said[n], said[n + 1], most[n]))
+        for n, steady in enumerate(follows)
+    ]
+
+
+def _carried_little(old: Usage | None, new: Usage | None, most: _Most) -> bool:
+    """Tell whether a router has the same ports as before, and carried hellos at most."""
+    if old is None or new is None or len(old.ports) != len(new.ports):
+        return False
+    if not 0 <= (new.forwarded or 0) - (old.forwarded or 0) <= most.forwarded:
+        return False
+    return all(map(_carried_hellos, old.ports, new.ports, repeat(most)))
 
 
 _COUNTS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+_state = attrgetter(*(n for n in PortSeen.model_fields if n not in _COUNTS))
 
 
-def _carried_hellos(old: PortSeen, new: PortSeen, minutes: float, policy: Soak) -> bool:
+def _carried_hellos(old: PortSeen, new: PortSeen, most: _Most) -> bool:
     """Tell whether two readings of a port differ only in counts that grew by hellos, both ways together."""
-    if old.model_copy(update={n: getattr(new, n) for n in _COUNTS}) != new:
+    if _state(old) != _state(new):
         return False
     packets = (new.rx_packets - old.rx_packets, new.tx_packets - old.tx_packets)
     size = (new.rx_bytes - old.rx_bytes, new.tx_bytes - old.tx_bytes)
     if min(*packets, *size) < 0:
         return False
-    return sum(packets) <= policy.packets_per_minute * minutes and sum(size) <= policy.bytes_per_minute * minutes
+    return sum(packets) <= most.packets and sum(size) <= most.size

@@ -45,14 +45,15 @@ class UnitState(StrEnum):
     @property
     def rank(self) -> int:
         """Place in the order, 0 first."""
-        return _ORDER.index(self)
+        return _RANKS[self]
 
     def reached(self, other: UnitState) -> bool:
         """Tell whether this state is `other` or later."""
-        return self.rank >= other.rank
+        return _RANKS[self] >= _RANKS[other]
 
 
 _ORDER = tuple(UnitState)
+_RANKS = {state: rank for rank, state in enumerate(_ORDER)}
 
 
 class Step(StrEnum):
