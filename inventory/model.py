@@ -696,10 +696,10 @@ class County(Model):
         at = {s.id: lans[s.server] for s in self.services}
         where = {s.id: s.site for s in self.stations}
         out: dict[tuple[str, str], set[str]] = {}
-        for need in self.needs:
-            lan = at[need.service]
-            if lan[1] == need.plane:
-                out.setdefault(lan, set()).add(where[need.station])
+        for station, plane, service, _family, _unit in self.needs:
+            lan = at[service]
+            if lan[1] == plane:
+                out.setdefault(lan, set()).add(where[station])
         return {lan: frozenset(sites) for lan, sites in out.items()}
 
     @cached_property

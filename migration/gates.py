@@ -28,6 +28,17 @@ class Stage(StrEnum):
     REMOVE = "remove"
 
 
+_BEFORE = {
+    Stage.DRAIN: {UnitState.CUT_OVER, UnitState.SOAKED},
+    Stage.SHUT: {UnitState.DRAINED},
+    Stage.REMOVE: {UnitState.SHUT},
+}
+"""The states from which each stage may begin."""
+
+_GONE = {Stage.SHUT: UnitState.DRAINED, Stage.REMOVE: UnitState.SHUT}
+"""The state since which a unit's old path is gone, by the stage that comes next."""
+
+
 class Verdict(Model):
     """A gate's word: allowed only without reasons. `unit` is None for gates about devices.
 
@@ -185,12 +196,7 @@ def judge_retirement(
     stage = Stage(stage)
     unit = find_unit(situation.county, unit_id)
     record = situation.record(unit_id)
-    states = {
-        Stage.DRAIN: {UnitState.CUT_OVER, UnitState.SOAKED},
-        Stage.SHUT: {UnitState.DRAINED},
-        Stage.REMOVE: {UnitState.SHUT},
-    }[stage]
-    reasons = _standing(record, situation, states, stage.value)
+    reasons = _standing(record, situation, _BEFORE[stage], stage.value)
     reasons += _loosened(record, situation)
     if stage is Stage.DRAIN:
         reasons += _waited(record, UnitState.CUT_OVER, situation.policy.timers.soak_s, ReasonKind.SOAK, situation)
@@ -201,7 +207,7 @@ def judge_retirement(
     reasons += _dependents(unit, stage, situation)
     reasons += _carried(unit, stage, situation)
     reasons += judge_soak(unit, situation, stage.value)
-    gone = {Stage.SHUT: UnitState.DRAINED, Stage.REMOVE: UnitState.SHUT}.get(stage)
+    gone = _GONE.get(stage)
     others = tuple(u for u in dict.fromkeys(together) if u != unit.id)
     trial = frozenset({unit.id, *others})
     away = (

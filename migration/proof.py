@@ -147,17 +147,18 @@ _cell = cast("Callable[[Check], _Key]", attrgetter(*Cell._fields))
 """What a check is about."""
 
 
-class Known(NamedTuple):
+@dataclass(slots=True)
+class Known:
     """All that is known of what `key` is about. `provider` is the unit whose cutover provides it; `seen` holds runs by place.
 
-    `plain` are the places of the runs of those results against which nothing of their own stands (`is_plain`).
+    `plain` counts the results against which nothing of their own stands (`Situation.is_plain`).
     """
 
     key: _Key
     provider: str | None
     checks: list[Check]
     seen: list[tuple[int, Result]]
-    plain: list[int]
+    plain: int = 0
 
     @property
     def cell(self) -> Cell:
@@ -259,16 +260,16 @@ class Situation:
         cells: dict[_Key, Known] = {}
         for station, plane, service, family, unit in self.county.needs:
             key = (station, plane, service, family, "reach")
-            cells[key] = Known(key, unit, [], [], [])
+            cells[key] = Known(key, unit, [], [])
         for station, plane, service, family in self.county.forbidden:
             key = (station, plane, service, family, "blocked")
-            cells[key] = Known(key, None, [], [], [])
+            cells[key] = Known(key, None, [], [])
         asked: dict[str, Known] = {}
         for check in self.checks:
             key = _cell(check)
             found = cells.get(key)
             if found is None:
-                found = cells[key] = Known(key, check.unit, [], [], [])
+                found = cells[key] = Known(key, check.unit, [], [])
             found.checks.append(check)
             asked[check.id] = found
         for number, evidence in enumerate(self.evidence):
@@ -282,7 +283,7 @@ class Situation:
                 if found is not None:
                     found.seen.append((number, result))
                     if same and earliest <= result.at <= latest and self.is_plain(result):
-                        found.plain.append(number)
+                        found.plain += 1
         return cells
 
     def is_plain(self, result: Result) -> bool:
@@ -323,8 +324,8 @@ class Situation:
             if leg is None:
                 leg = out[site, plane] = Leg([], set(), [])
             leg.cells.append(known)
-            if len(known.plain) == len(known.seen) == len(known.checks) == 1:
-                leg.runs.update(known.plain)
+            if known.plain == len(known.seen) == len(known.checks) == 1:
+                leg.runs.add(known.seen[0][0])
             else:
                 leg.closer.append(known)
         return out
@@ -552,7 +553,7 @@ def _moment_of(mark: tuple[datetime, str]) -> datetime:
     return mark[0]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Demand:
     """What must be true of a result for one unit's leg."""
 
@@ -808,10 +809,11 @@ def _say_skew(result: Result, evidence: Evidence) -> str:
 
 def _judge_aspects(result: Result, check: Check) -> str:
     """Return what a pass lacks: each aspect that the check asks must stand in it as passed, and nothing else beside."""
-    for finding in result.findings:
-        if finding.outcome is not _PASSED:  # a pass that holds a failure is not a pass
-            return f"{finding.aspect}: {finding.detail or finding.outcome}"
-    passed = {f.aspect for f in result.findings}
+    passed = {f.aspect for f in result.findings if f.outcome is _PASSED}
+    if len(passed) < len(result.findings):  # a pass that holds a failure is not a pass
+        for finding in result.findings:
+            if finding.outcome is not _PASSED:
+                return f"{finding.aspect}: {finding.detail or finding.outcome}"
     if passed.issuperset(check.asks):
         return ""
     lacking = next(a for a in check.asks if a not in passed)

@@ -221,7 +221,7 @@ class _Watch:
         covered = 0 if short else self.covered_days()
         wanted_days = 0 if short else self.policy.business_days
         wanted = _LEAST_SAMPLES if short else self.policy.samples
-        standing = SoakStanding.model_construct(  # our own values; a province has a hundred thousand units
+        standing = SoakStanding(
             unit=self.unit.id,
             samples=len(self.run),
             wanted_samples=wanted,
@@ -299,13 +299,13 @@ class _Watch:
 
     def look(self) -> None:
         """Find the newest clean run, what the newest sample saw, and what broke the run before."""
-        place = 0
-        while place < len(self.samples):
-            before, sample = self.samples[place - 1] if place else None, self.samples[place]
+        samples, place = self.samples, 0
+        while place < len(samples):
+            before, sample = samples[place - 1] if place else None, samples[place]
             place += 1
             if self.take(before, sample):
-                same = self.lookout.count_same(sample, self.samples[place:])
-                self.run += self.samples[place : place + same]
+                same = self.lookout.count_same(sample, samples[place:])
+                self.run += samples[place : place + same]
                 place += same
 
     def take(self, before: SoakSample | None, sample: SoakSample) -> bool:

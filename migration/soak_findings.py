@@ -136,9 +136,9 @@ class Lookout:
         return known[key]
 
     def see_unknown(self, sample: SoakSample) -> Iterator[Finding]:
-        must = self.policy.must_know
+        must, usages = self.policy.must_know, sample.usage_by_device
         for device in self.line.devices:
-            usage = sample.usage(device)
+            usage = usages.get(device)
             if usage is None:
                 yield Finding(
                     kind="unknown", why=f"{device}: what uses it is not known: it was not asked", device=device
@@ -247,7 +247,7 @@ class Lookout:
             return 0
         entered = self.situation.record(self.unit.id).entered
         moments = [entered[s].timestamp() for s in (UnitState.DRAINED, UnitState.SHUT) if s in entered]
-        if any(m > first.recorded for m in (*moments, self.quiet_since or 0.0)):
+        if max([*moments, self.quiet_since or 0.0]) > first.recorded:
             return 0
         acts = (a for d in self.line.devices for a in self.situation.acts_by_device.get(d, ()))
         return 0 if any(act.ended is None or act.ended >= first.taken_from for act in acts) else count

@@ -96,15 +96,8 @@ class Check(Model):
     @property
     def asks(self) -> tuple[str, ...]:
         """The aspects of which each must stand in a result as a passed finding."""
-        return _list_aspects(
-            self.expect,
-            self.protocol,
-            self.way,
-            resolver=bool(self.resolver),
-            own=bool(self.resolvers),
-            marker=bool(self.marker),
-            trace=self.trace,
-        )
+        held = (bool(self.resolver), bool(self.resolvers), bool(self.marker), self.trace)
+        return _list_aspects(self.expect, self.protocol, self.way, held)
 
     def covers(self, other: Check) -> bool:
         """Tell whether this check asks all that another asks; it may ask more of the way."""
@@ -118,8 +111,10 @@ class Check(Model):
 
 @cache  # a million checks are of a handful of kinds
 def _list_aspects(
-    expect: str, protocol: str, way: tuple[str, ...], *, resolver: bool, own: bool, marker: bool, trace: bool
+    expect: str, protocol: str, way: tuple[str, ...], held: tuple[bool, bool, bool, bool]
 ) -> tuple[str, ...]:
+    """Return what a check asks; `held` tells whether it has a resolver, own resolvers, a marker and a path to trace."""
+    resolver, own, marker, trace = held
     dns = protocol == "dns"
     if expect == "blocked":
         return ("dns" if dns else "tcp", *way)
