@@ -59,8 +59,8 @@ class OldLine:
     @cached_property
     def legacy(self) -> tuple[str, ...]:
         """Legacy routers that must say who uses it."""
-        names = (*(p.device for p in self.ports), self.router, self.hub)
-        return tuple(sorted({name for name in names if name}))
+        names = {*[p.device for p in self.ports], self.router, self.hub}
+        return tuple(sorted(filter(None, names)))
 
     @cached_property
     def extranet(self) -> tuple[str, ...]:

@@ -179,17 +179,10 @@ class _Watch:
     against: tuple[Finding, ...] = ()
     broken: str = ""
 
-    @property
-    def unit(self) -> Unit:
-        return self.lookout.unit
-
-    @property
-    def policy(self) -> Soak:
-        return self.lookout.policy
-
-    @property
-    def situation(self) -> Situation:
-        return self.lookout.situation
+    def __post_init__(self) -> None:
+        self.unit: Unit = self.lookout.unit
+        self.policy: Soak = self.lookout.policy
+        self.situation: Situation = self.lookout.situation
 
     @cached_property
     def begins(self) -> float | None:

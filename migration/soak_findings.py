@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from inventory.model import Model, Soak, Source, Unit
 from inventory.wording import counted
@@ -50,11 +50,6 @@ class Finding(Model):
         return f"{self.why}{since}"
 
 
-class _Spot(NamedTuple):
-    device: str
-    port: str
-
-
 @dataclass
 class Lookout:
     """Looks at the samples of one unit's old line."""
@@ -62,15 +57,9 @@ class Lookout:
     line: OldLine
     situation: Situation
 
-    @property
-    def unit(self) -> Unit:
-        """The unit whose line it is."""
-        return self.line.unit
-
-    @property
-    def policy(self) -> Soak:
-        """How closely the line is watched."""
-        return self.situation.policy.soak
+    def __post_init__(self) -> None:
+        self.unit: Unit = self.line.unit
+        self.policy: Soak = self.situation.policy.soak
 
     @cached_property
     def quiet_since(self) -> float | None:
@@ -91,7 +80,8 @@ class Lookout:
 
     def acts_of_ours(self, device: str, start: float, end: float) -> int:
         """Count our own changes to a device that were under way between two moments."""
-        return sum(act.during(start, end) for act in self.situation.acts_by_device.get(device, ()))
+        acts = self.situation.acts_by_device.get(device)
+        return sum(act.during(start, end) for act in acts) if acts else 0
 
     # --- one sample ---
 
@@ -100,6 +90,10 @@ class Lookout:
         why = self.untrusted(sample)
         if why:
             yield Finding(kind="lost", why=f"the sample of {say_moment(sample.taken_to)} does not count: {why}")
+            return
+        if not sample.names and sample.silent.issuperset(self.line.devices):
+            for device in self.line.legacy:
+                yield from self.see_ports(sample.usage_by_device[device], sample)
             return
         yield from self.see_unknown(sample)
         for device in self.line.legacy:
@@ -178,13 +172,12 @@ class Lookout:
                 continue
             seen = usage.port(port.name)
             where = f"{port.device} port {port.name}"
-            spot = _Spot(port.device, port.name)
             if seen is None:
                 yield Finding(
                     kind="unknown",
                     why=f"{where} - expected there, found no such port",
-                    device=spot.device,
-                    port=spot.port,
+                    device=port.device,
+                    port=port.name,
                 )
                 continue
             if seen.management and not shut:
@@ -192,22 +185,22 @@ class Lookout:
                     kind="unknown",
                     why=f"{where} - expected only the line's own traffic, found our own sessions on it: manage {port.device} "
                     "another way",
-                    device=spot.device,
-                    port=spot.port,
+                    device=port.device,
+                    port=port.name,
                 )
             if self.acts_of_ours(port.device, sample.taken_from, sample.recorded):
                 continue  # a trial closes the line for a while, and opens it again
             down = shut or (port.lan and not self.line.at_county)
             if down and seen.up and (not shut or self.line_is_down()):
                 yield Finding(
-                    kind="open", why=f"{where} - expected shut, found up again", device=spot.device, port=spot.port
+                    kind="open", why=f"{where} - expected shut, found up again", device=port.device, port=port.name
                 )
             elif not down and self.judges_line(sample) and not seen.carrier:
                 yield Finding(
                     kind="dead",
                     why=f"{where} - expected a live line, found no carrier: a dead line's silence proves nothing",
-                    device=spot.device,
-                    port=spot.port,
+                    device=port.device,
+                    port=port.name,
                 )
 
     def line_is_down(self) -> bool:
@@ -407,14 +400,13 @@ class Lookout:
         for seen, port in self.watched_ports(new, before, sample):
             then = old.port(seen.name)
             where = f"{device} port {seen.name}" + ("" if port is not None else ", which is in no table,")
-            spot = _Spot(device, seen.name)
             if then is None:
                 if port is not None:
                     yield Finding(
                         kind="reset",
                         why=f"{where} came anew {between}: what its counters held is gone",
-                        device=spot.device,
-                        port=spot.port,
+                        device=device,
+                        port=seen.name,
                     )
                 then = PortSeen(
                     name=seen.name,
@@ -433,22 +425,22 @@ class Lookout:
                 yield Finding(
                     kind="reset",
                     why=f"{where}: its counters were cleared {between}",
-                    device=spot.device,
-                    port=spot.port,
+                    device=device,
+                    port=seen.name,
                 )
                 continue
             if flaps > ours and port is not None:
                 steady = f"at most {ours} carrier changes by our own acts" if ours else "no carrier change"
                 why = f"{where}: flapping - expected {steady}, found {flaps} {between}"
-                yield Finding(kind="flapping", why=why, device=spot.device, port=spot.port)
+                yield Finding(kind="flapping", why=why, device=device, port=seen.name)
             most, most_size = self.policy.packets_per_minute * minutes, self.policy.bytes_per_minute * minutes
             if packets > most or size > most_size:
                 yield Finding(
                     kind="moved",
                     why=f"{where}: expected at most {most:.0f} packets and {most_size:.0f} bytes of hellos, found "
                     f"{counted(packets, 'packet')} and {counted(size, 'byte')} {between}",
-                    device=spot.device,
-                    port=spot.port,
+                    device=device,
+                    port=seen.name,
                 )
         if device == self.line.router and self.judges_line(before, sample):
             sent = (new.forwarded or 0) - (old.forwarded or 0)

@@ -65,6 +65,11 @@ class SoakSample(Model):
         """What was said, by device."""
         return {u.device: u for u in self.usages}
 
+    @cached_property
+    def silent(self) -> frozenset[str]:
+        """Devices that told all they were asked and named nobody: of them only the ports are left to look at."""
+        return frozenset(u.device for u in self.usages if not (u.unknown or u.flows or u.lines or u.routes))
+
     def body(self) -> dict[str, Any]:
         """Return the body of its ledger event."""
         return {

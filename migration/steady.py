@@ -93,37 +93,40 @@ def _follows(old: SoakSample, new: SoakSample, policy: Soak) -> bool:
     )
 
 
-_words = attrgetter(*(n for n in Usage.model_fields if n not in {"device", "at", "ports", "forwarded"}))
+_WORDS = tuple(n for n in Usage.model_fields if n not in {"device", "at", "ports", "forwarded"})
+_words = attrgetter(*_WORDS)
 """What a router said, but for its clock and its counts."""
+_words_and_count = attrgetter(*_WORDS, "forwarded")
 
 
 def _say_the_same(said: Sequence[Usage | None], follows: Sequence[bool], most: Sequence[_Most]) -> list[bool]:
     """Tell, of each two answers of a router in a row, whether it knows, holds and hears the same, and carried hellos at most."""
-    words = [None if usage is None or usage.neighbors else _words(usage) for usage in said]
-    counts = [None if usage is None else (usage.forwarded, list(map(vars, usage.ports))) for usage in said]
+    all_of_it = [
+        None if usage is None or usage.neighbors else (_words_and_count(usage), list(map(vars, usage.ports)))
+        for usage in said
+    ]
     return [
         steady
-        and words[n] is not None
-        and words[n] == words[n + 1]
-        and (counts[n] == counts[n + 1] or _carried_little(said[n], said[n + 1], most[n]))
+        and all_of_it[n] is not None
+        and (all_of_it[n] == all_of_it[n + 1] or _carried_hellos(said[n], said[n + 1], most[n]))
         for n, steady in enumerate(follows)
     ]
 
 
-def _carried_little(old: Usage | None, new: Usage | None, most: _Most) -> bool:
-    """Tell whether a router has the same ports as before, and carried hellos at most."""
-    if old is None or new is None or len(old.ports) != len(new.ports):
+def _carried_hellos(old: Usage | None, new: Usage | None, most: _Most) -> bool:
+    """Tell whether two answers of a router differ only in counts, and it carried hellos at most."""
+    if old is None or new is None or len(old.ports) != len(new.ports) or _words(old) != _words(new):
         return False
     if not 0 <= (new.forwarded or 0) - (old.forwarded or 0) <= most.forwarded:
         return False
-    return all(map(_carried_hellos, old.ports, new.ports, repeat(most)))
+    return all(map(_heard_hellos, old.ports, new.ports, repeat(most)))
 
 
 _COUNTS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 _state = attrgetter(*(n for n in PortSeen.model_fields if n not in _COUNTS))
 
 
-def _carried_hellos(old: PortSeen, new: PortSeen, most: _Most) -> bool:
+def _heard_hellos(old: PortSeen, new: PortSeen, most: _Most) -> bool:
     """Tell whether two readings of a port differ only in counts that grew by hellos, both ways together."""
     if _state(old) != _state(new):
         return False

@@ -234,9 +234,13 @@ def units_behind(county: County, unit: Unit) -> tuple[Unit, ...]:
     For a town: village units whose line ends at its legacy router. For the county: every other unit of the network.
     """
     if unit.site == county.county_site.id:
-        return tuple(u for u in county.units_by_network[unit.network] if u.id != unit.id)
-    device = county.circuit_by_id[unit.circuit].device
-    return tuple(u for u in county.units_by_far_device.get(device or "", ()) if u.id != unit.id)
+        users = county.units_by_network[unit.network]
+    else:
+        users = county.units_by_far_device.get(county.circuit_by_id[unit.circuit].device or "", ())
+    if not users:
+        return ()
+    own = unit.id
+    return tuple(u for u in users if u.id != own)
 
 
 def legacy_devices_under(county: County, unit: Unit) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from migration.gates import (
     judge_trial,
 )
 from migration.matrix import build_matrix
-from migration.proof import ReasonKind, Situation
+from migration.proof import Leg, ReasonKind, Situation
 from migration.units import Step, UnitState, fold
 from nornir_tasks.drivers import Capabilities
 from nornir_tasks.stations.model import Finding, Outcome, Result, WayAspect
@@ -196,6 +196,28 @@ def test_any_needed_result_spoiled_refuses(name: str, spoiler: str, pick: Random
     assert len(verdict.reasons) == 1
 
 
+def now_and_then(change: Callable[[Result], dict[str, object]]) -> Callable[[Result, Random], Result]:
+    """Change one result in four."""
+    return lambda result, pick: result if pick.random() > 1 / 4 else result.model_copy(update=change(result))
+
+
+DOUBTS = {
+    "hop of the old network": now_and_then(lambda _: {"hops": ("r-ta", "fin-ta:wan1")}),
+    "hop by address": now_and_then(lambda _: {"hops": ("10.20.255.1",)}),
+    "way back": now_and_then(lambda _: {"return_hops": ("2001:db8::1", "fin-county")}),
+    "late": now_and_then(lambda r: {"at": r.at + 900}),
+    "other check": now_and_then(lambda r: {"check": r.check.model_copy(update={"port": 1})}),
+    "asked more": now_and_then(lambda r: {"check": r.check.model_copy(update={"way": (WayAspect.MTU,)})}),
+    "less found": now_and_then(lambda r: {"findings": r.findings[1:]}),
+    "said twice": now_and_then(lambda r: {"findings": (*r.findings, *r.findings[:1])}),
+    "failed beside": now_and_then(
+        lambda r: {"findings": (*r.findings, Finding(aspect="mtu", outcome=Outcome.FAILED, detail="short"))}
+    ),
+    "unknown": now_and_then(lambda _: {"outcome": Outcome.UNKNOWN, "why": "nobody answered"}),
+}
+"""What may be wrong, or only odd, with a pass."""
+
+
 @st.composite
 def messes(draw: st.DrawFn) -> tuple[str, tuple[Evidence, ...]]:
     """A gate's name, and some runs around the right time, each with some results passed, failed, or missing."""
@@ -237,6 +259,27 @@ def test_losing_evidence_never_permits(mess: tuple[str, tuple[Evidence, ...]], p
     for less in worse:
         verdict = judge(replace(scene, evidence=(*runs[:which], less, *runs[which + 1 :])))
         assert not verdict.allowed
+
+
+@given(
+    mess=messes(), doubts=st.sets(st.sampled_from(sorted(DOUBTS)), max_size=2), pick=st.randoms(use_true_random=False)
+)
+@settings(max_examples=300)
+def test_a_plain_pass_says_what_a_closer_look_says(
+    mess: tuple[str, tuple[Evidence, ...]], doubts: set[str], pick: Random
+) -> None:
+    """Whatever the evidence, each gate's verdict is that of looking at every result closely, for each unit."""
+    name, runs = mess
+    for doubt in sorted(doubts):
+        runs = tuple(with_results(run, tuple(DOUBTS[doubt](r, pick) for r in run.results)) for run in runs)
+    scene = replace(SCENES[name], evidence=runs)
+    close = replace(scene)
+    close.__dict__["legs"] = {
+        place: Leg(cells=leg.cells, runs=set(), closer=leg.cells) for place, leg in replace(scene).legs.items()
+    }
+    assert ALLOWED[name][1](scene) == ALLOWED[name][1](close)
+    for unit in FIN:
+        assert judge_cutover(unit, scene) == judge_cutover(unit, close)
 
 
 @given(mess=messes(), pick=st.randoms(use_true_random=False))
