@@ -732,24 +732,27 @@ class County(Model):
         IPv4 from the public plane comes with provisioning.
         """
         dedicated = {p.id for p in self.policy.planes if p.kind is PlaneKind.DEDICATED}
-        services = [(s, frozenset(s.needed_by), frozenset(s.from_planes)) for s in self.services]
+        services = [
+            (s.id, s.plane, s.families, frozenset(s.needed_by), frozenset(s.from_planes)) for s in self.services
+        ]
+        ipv4 = Family.IPV4
         out: list[Need] = []
         for station in self.stations:
             tags = {self.site_by_id[station.site].site_class.value, station.kind, station.id}
             holders = {p: u.id for p in station.planes if (u := self.unit_by_lan.get((station.site, p))) is not None}
-            for service, wanted, planes in services:
+            for service, home, families, wanted, planes in services:
                 if tags.isdisjoint(wanted):
                     continue
                 for plane in station.planes:
                     if plane not in planes:
                         continue
-                    for family in service.families:
+                    for family in families:
                         unit = None
-                        if family is Family.IPV4 and plane in dedicated:
+                        if family is ipv4 and plane in dedicated:
                             unit = holders.get(plane)
-                            if unit is None or service.plane != plane:
+                            if unit is None or home != plane:
                                 continue  # no legacy IPv4 here, or a shared service, reached over IPv6
-                        out.append(Need(station.id, plane, service.id, family, unit))
+                        out.append(Need(station.id, plane, service, family, unit))
         return tuple(out)
 
     @cached_property

@@ -275,11 +275,12 @@ class Situation:
         for number, evidence in enumerate(self.evidence):
             earliest, latest = evidence.taken_from - CLOCK_SKEW_S, evidence.taken_to + CLOCK_SKEW_S
             for result in evidence.results:
-                found = asked.get(result.check.id)
+                check = result.check
+                found = asked.get(check.id)
                 # vars: what pydantic's == compares, without its ceremony, a million times over.
-                same = found is not None and vars(result.check) == vars(found.checks[-1])
+                same = found is not None and vars(check) == vars(found.checks[-1])
                 if not same:
-                    found = cells.get(_cell(result.check))
+                    found = cells.get(_cell(check))
                 if found is not None:
                     found.seen.append((number, result))
                     if same and earliest <= result.at <= latest and self.is_plain(result):

@@ -46,7 +46,7 @@ def find_steady(samples: Sequence[SoakSample], policy: Soak, timely: Sequence[bo
     most = [_Most.between(old, new, policy) for old, new in pairs]
     said = [s.usage_by_device for s in samples]
     routers: dict[str, Sequence[int]] = {}
-    for name in {u.device for s in samples for u in s.usages}:
+    for name in set().union(*said):
         routers[name] = _stretch(_say_the_same([usages.get(name) for usages in said], follows, most))
     return Steady(places, _stretch(follows), routers)
 
