@@ -215,7 +215,9 @@ def tell(story: Story, *, full: bool) -> None:  # noqa: PLR0915 - a story is rea
         green = story.run("verify", "--unit", one, "--unit", network[1], show=1)
         story.hold("every measurement beside the old line passes", true=" 0 failed, 0 not measured" in green)
         found = story.run("prove", *retired, "--yes", expect=1)
-        story.hold("with the line withheld it shows, and the line is back", true=f"{one}: not proven, and given back" in found)
+        story.hold(
+            "with the line withheld it shows, and the line is back", true=f"{one}: not proven, and given back" in found
+        )
         story.run("lab", "fault", "unlean", "finance-pay")
     with story.chapter(
         "Proven without it", "The old line closed by a timer, everything measured, the line given back."
