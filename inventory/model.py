@@ -774,6 +774,19 @@ class County(Model):
             if family is Family.IPV6 or ((plane, service.id) in foreign4 and self._has_ipv4(station.site, plane))
         )
 
+    @cached_property
+    def asked(self) -> dict[tuple[str, str], list[tuple[str, str, str, str, str]]]:
+        """Everything that must and must not work, by (site, plane) of the station's leg.
+
+        Each as (station, plane, service, family, what is expected: "reach" or "blocked").
+        """
+        out: dict[tuple[str, str], list[tuple[str, str, str, str, str]]] = {}
+        for expect, cells in (("reach", self.needs), ("blocked", self.forbidden)):
+            for station, plane, service, family, *_ in cells:
+                leg = (self.station_by_id[station].site, plane)
+                out.setdefault(leg, []).append((station, plane, service, family.value, expect))
+        return out
+
     def _has_ipv4(self, site: str, plane: str) -> bool:
         """Tell whether legs of a plane at a site have IPv4 addresses: a department's own, or the extranet's."""
         return self.plane_by_id[plane].kind is not PlaneKind.DEDICATED or (site, plane) in self.unit_by_lan

@@ -187,7 +187,7 @@ def judge_retirement(
 ) -> Verdict:
     """Judge whether a stage of a unit's retirement may begin.
 
-    Asks for the state, the time in it, that the policy asks no less than when the unit was cut over, that nobody else
+    Asks for the state, the time in it, that policy and survey ask no less than when the unit was cut over, that nobody else
     still hangs on the link, that the extranet does not run over what is taken away, that the old line was watched and
     seen unused, and proof for everybody who used it, measured without the old path: withheld by a trial
     (`judge_trial`), or once it is drained or shut; to shut and to remove also that the configurations of its routers are
@@ -217,6 +217,7 @@ def judge_retirement(
         *(Away((u,), at, trial=trial) for u, at in situation.lately_drained if u not in trial),
     )
     for user in users_of(situation.county, unit, stage):
+        reasons += _dropped(user, unit, situation)
         reasons += judge_legs(user, situation, after_cutover=True, away=away)
     return _verdict(stage.value, unit_id, reasons, situation)
 
@@ -290,7 +291,7 @@ def _loosened(record: UnitRecord, situation: Situation) -> list[Reason]:
     if loosened is None:
         why = f"the policy that {unit} was cut over under is not on record - expected {terms.digest[:12]}, found none"
         return [_say(ReasonKind.POLICY, why, f"not on record: {terms.digest}")]
-    todo = "put it back in policy.yaml, or let two answer for it: 'extranet gate except --kind policy'"
+    todo = f"put it back in policy.yaml, or let two answer for it: 'extranet gate except {unit} --kind policy'"
     return [
         _say(
             ReasonKind.POLICY,
@@ -299,6 +300,32 @@ def _loosened(record: UnitRecord, situation: Situation) -> list[Reason]:
             one.change,
         )
         for one in loosened
+    ]
+
+
+def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
+    """Give a reason for each need and ban of a user's windows that stood at its cutover, and that nothing asks for now."""
+    terms = situation.policies.terms.get(user.id)
+    if terms is None:
+        return []  # it is not cut over, or its terms are not on record: other reasons say so
+    if terms.asked is None:
+        why = f"what the windows of {user.id} needed when it was cut over is not on record, so nobody can tell what was dropped"
+        return [_say(ReasonKind.POLICY, why, f"needs not on record: {user.id}")]
+    when = f"when the cutover of {user.id} was allowed ({say_moment(terms.at)})"
+    todo = (
+        f"put it back in services.csv or stations.csv, or let two answer for it: "
+        f"'extranet gate except {unit.id} --kind policy'"
+    )
+    return [
+        Reason(
+            station=station,
+            service=service,
+            why=f"{'needed' if expect == 'reach' else 'kept apart'} from {plane}, {family}, {when}, is not asked for now: {todo}",
+            kind=ReasonKind.POLICY,
+            aspect=f"{plane}/{family}/{expect} dropped",
+        )
+        for station, plane, service, family, expect in terms.asked
+        if (station, plane, service, family, expect) not in situation.cells
     ]
 
 

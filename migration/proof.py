@@ -79,7 +79,7 @@ class ReasonKind(StrEnum):
     SILENT = "silent"
     """What runs now on the devices is not known."""
     POLICY = "policy"
-    """The policy asks less now than when the unit was cut over."""
+    """The policy, or the survey of what the windows need, asks less now than when the unit was cut over."""
     NO_WAY_BACK = "no-way-back"
     ARCHIVE = "archive"
     """A legacy router's configuration is not kept, so its line could not be rebuilt."""

@@ -49,7 +49,7 @@ from migration.measuring import (
 from migration.moves import keep_unknown_gateways, move_units
 from migration.outage import BudgetSpentError, OutageRecord, OutageWatch
 from migration.proof import Excused, same_failure
-from migration.units import Step, UnitState, intent_body, open_intents, outcome_body
+from migration.units import Step, UnitState, find_unit, intent_body, open_intents, outcome_body
 from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change, Committed
 from nornir_tasks.hosts import DeviceOutcome
@@ -208,8 +208,15 @@ def new_change_id(campaign: Campaign, step: str) -> str:
 
 
 def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
-    """Write a gate's word down, with the digests of all that it was given under, and the policy's values besides."""
+    """Write a gate's word down, with the digests of all that it was given under, and the policy's values besides.
+
+    What allows a cutover says as well what the unit's stations have to reach and not to reach: its terms (`terms`).
+    """
     keep_policy(campaign)
+    asked: dict[str, Any] = {}
+    if verdict.gate == "cutover" and verdict.allowed and verdict.unit is not None:
+        unit = find_unit(campaign.county, verdict.unit)
+        asked = {"asked": [list(one) for one in campaign.county.asked.get((unit.site, unit.plane), ())]}
     since = campaign.clock.now().timestamp() - campaign.county.policy.timers.evidence_ttl_s
     runs = [e.body for e in campaign.events() if e.kind is Kind.EVIDENCE and ended_at(e.body) >= since]
     campaign.ledger.append(
@@ -225,6 +232,7 @@ def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
                 **campaign.digests,
                 "evidence": [str(body.get("digest", "")) for body in runs],
             },
+            **asked,
         },
         unit=verdict.unit,
     )

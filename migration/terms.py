@@ -1,14 +1,16 @@
-"""Terms: the policy that a unit was cut over under, and what of it somebody has loosened since. Pure.
+"""Terms: what a unit was cut over under - the policy, and what its windows need - and what is asked no more. Pure.
 
-A policy is a file that one person can edit; a gate that asks less of a unit than was asked when it was cut over is an
-exception that nobody answers for. So the ledger keeps the values of each policy that a gate was asked under:
+Policy and survey are files that one person can edit; a gate that asks less of a unit than was asked when it was cut over
+is an exception that nobody answers for. So the ledger keeps the values of each policy that a gate was asked under, and
+what a unit's stations had to reach, and not to reach, when its cutover was allowed:
 
     note      {"note": "policy", "digest", "policy": the whole policy as JSON}
-    verdict   {"gate": "cutover", "allowed": true, "under": {"policy": digest, …}, …}
+    verdict   {"gate": "cutover", "allowed": true, "under": {"policy": digest, …},
+               "asked": [[station, plane, service, family, "reach" or "blocked"], …], …}
 
-A unit's terms are those under which its gate allowed its last cutover. Each value that asks
-less now than then stands against the stages of its retirement, until it is put back or a recorded exception names it.
-What asks more needs nothing.
+A unit's terms are those under which its gate allowed its last cutover. Each value that asks less now than then, and each
+need and ban that nothing asks for now, stands against the stages of its retirement, until it is put back or a recorded
+exception names it. What asks more needs nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from inventory.model import Model, Policy
 from migration.events import Event, Kind, canonical_json, digest_of
 
 NOTE = "policy"
+Asked = tuple[str, str, str, str, str]
+"""Station, plane, service, family, and what is expected: "reach" or "blocked"."""
 Looser = Callable[[Any, Any], bool]
 """Tells of a value then and a value now whether less is asked now."""
 
@@ -131,10 +135,14 @@ class Loosening(Model):
 
 
 class Terms(Model):
-    """What a unit was cut over under: the policy's digest, and when its gate allowed that."""
+    """What a unit was cut over under: the policy's digest, and when its gate allowed that.
+
+    `asked` holds what its stations had to reach and not to reach; None where the ledger does not say.
+    """
 
     digest: str
     at: datetime
+    asked: tuple[Asked, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -216,5 +224,15 @@ def fold_policies(events: Iterable[Event]) -> Policies:
         elif event.kind is Kind.VERDICT and event.unit is not None:
             under = event.body.get("under")
             if event.body.get("gate") == "cutover" and event.body.get("allowed") is True and isinstance(under, Mapping):
-                terms[event.unit] = Terms(digest=str(under.get("policy", "")), at=event.moment)
+                asked = read_asked(event.body.get("asked"))
+                terms[event.unit] = Terms(digest=str(under.get("policy", "")), at=event.moment, asked=asked)
     return Policies(values, terms)
+
+
+def read_asked(told: Any) -> tuple[Asked, ...] | None:
+    """Read what a verdict says was asked of a unit's stations; None where it does not say, or nobody can tell what."""
+    if not isinstance(told, list):
+        return None
+    if not all(isinstance(row, list) and len(row) == 5 and all(isinstance(t, str) for t in row) for row in told):
+        return None
+    return tuple((station, plane, service, family, expect) for station, plane, service, family, expect in told)

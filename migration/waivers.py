@@ -130,12 +130,19 @@ def excuse(
 
 
 def plain_title(title: str) -> str:
-    """Return a title as it is compared: full-width forms made narrow; case, spaces and invisible marks ignored."""
+    """Return a title as it is compared: its letters and digits alone, full-width forms made narrow, case ignored.
+
+    Spaces, marks, signs and whatever cannot be seen make nobody another.
+    """
     before, now = "", title
     while now != before:  # what is left after a space is gone may join to another letter
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", now).casefold())
-        before, now = now, "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf")
+        before, now = now, "".join(c for c in folded if unicodedata.category(c)[0] in "LN" and c not in _BLANK)
     return now
+
+
+_BLANK = frozenset("\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+"""Letters by their category that show nothing."""
 
 
 def find_problem(waiver: Waiver, timers: Timers) -> str:

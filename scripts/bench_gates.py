@@ -333,7 +333,11 @@ def build_situations(
         for u in template.units
     }
     note = note_policy(template.policy)
-    policies = Policies({note["digest"]: note["policy"]}, {u: Terms(digest=note["digest"], at=cut) for u in records})
+    terms = {
+        u.id: Terms(digest=note["digest"], at=cut, asked=tuple(template.asked.get((u.site, u.plane), ())))
+        for u in template.units
+    }
+    policies = Policies({note["digest"]: note["policy"]}, terms)
     leaves = [u.id for u in template.units if template.site_by_id[u.site].site_class is SiteClass.VILLAGE]
     for number in range(counties):
         county = template.altered()  # forgets what was worked out of it for the one before

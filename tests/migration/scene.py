@@ -43,10 +43,11 @@ from migration.evidence import Bound, Evidence, inventory_digest, make_evidence
 from migration.matrix import BLOCKED_WAY, REACH_WAY
 from migration.proof import Situation
 from migration.soak_samples import SoakSample
-from migration.terms import Policies, Terms, note_policy
+from migration.terms import Asked, Policies, Terms, note_policy
 from migration.units import (
     Step,
     UnitState,
+    find_unit,
     fold,
     intent_body,
     last_changes,
@@ -393,8 +394,14 @@ def policies_of(county: County, story: Story, then: Policy) -> Policies:
     at = {u: r.entered[UnitState.CUT_OVER] for u, r in records.items() if UnitState.CUT_OVER in r.entered}
     return Policies(
         values={n["digest"]: n["policy"] for n in notes},
-        terms={unit: Terms(digest=notes[0]["digest"], at=moment) for unit, moment in at.items()},
+        terms={u: Terms(digest=notes[0]["digest"], at=moment, asked=asked_of(county, u)) for u, moment in at.items()},
     )
+
+
+def asked_of(county: County, unit: str) -> tuple[Asked, ...]:
+    """Return what a unit's stations have to reach, and not to reach."""
+    found = find_unit(county, unit)
+    return tuple(county.asked.get((found.site, found.plane), ()))
 
 
 def archive_all(county: County) -> dict[str, tuple[Archive, ...]]:

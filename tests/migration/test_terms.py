@@ -24,12 +24,14 @@ from migration.steps import record_verdict
 from migration.terms import (
     LOOSER,
     SAMPLED_UNDER,
+    Asked,
     Policies,
     find_loosened,
     flatten,
     fold_policies,
     note_policy,
     policy_values,
+    read_asked,
 )
 from migration.units import UnitState
 from migration.waivers import Waiver
@@ -39,6 +41,7 @@ from tests.migration.soak_scene import run_of_samples
 COUNTY = build_county()
 FIN = ("fin@county", "fin@ta", "fin@tb", "fin@va1")
 UNIT = "fin@ta"
+ASKED = COUNTY.asked[COUNTY.unit_by_id[UNIT].site, COUNTY.unit_by_id[UNIT].plane]
 
 
 def policy_with(**changes: Any) -> Policy:
@@ -248,6 +251,47 @@ def test_two_may_answer_for_just_that_loosening() -> None:
     assert [r.aspect for r in policy_reasons(waived(further, *reasons))] == ["timers.soak_s 3600 → 0"]
 
 
+# --- what the windows need ---
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=" ".join)
+def test_what_was_needed_at_the_cutover_cannot_be_dropped_by_one_edit(asked: Asked) -> None:
+    """A need or a ban that the survey no longer has stands against every stage, by station and service, until two answer."""
+    scene = at_drain()
+    station, plane, service, family, expect = asked
+    cells = {k: v for k, v in scene.cells.items() if k != asked}
+    smaller = replace_cells(replace(scene), cells)
+    reasons = policy_reasons(smaller)
+    assert [(r.station, r.service, r.aspect) for r in reasons] == [
+        (station, service, f"{plane}/{family}/{expect} dropped")
+    ]
+    verdict = judge_retirement(UNIT, Stage.DRAIN, smaller)
+    assert not verdict.allowed
+    answered = judge_retirement(UNIT, Stage.DRAIN, replace_cells(waived(scene, *reasons), cells))
+    assert [r.exception for r in answered.excused] == ["ex-1"]
+
+
+def replace_cells(scene: Situation, cells: Any) -> Situation:
+    """The same situation with other cells expected."""
+    scene.__dict__["cells"] = cells
+    return scene
+
+
+def test_needs_that_are_not_on_record_refuse() -> None:
+    """Where a cutover does not say what was needed then, nobody can tell what was dropped."""
+    scene = at_drain()
+    terms = {u: t.altered(asked=None) for u, t in scene.policies.terms.items()}
+    found = policy_reasons(replace(scene, policies=replace(scene.policies, terms=terms)))
+    assert any("what the windows of" in r.why for r in found)
+
+
+@given(st.one_of(st.none(), st.integers(), st.lists(st.lists(st.text(), max_size=6)), st.just([[1, 2, 3, 4, 5]])))
+def test_what_was_asked_is_read_as_it_was_written_or_not_at_all(told: Any) -> None:
+    """Only rows of five texts are what was asked."""
+    whole = isinstance(told, list) and all(len(row) == 5 and all(isinstance(t, str) for t in row) for row in told)
+    assert read_asked(told) == (tuple(map(tuple, told)) if whole else None)
+
+
 def test_terms_that_are_not_on_record_refuse() -> None:
     """A unit that is cut over, and nobody knows under what: refused, also where only the digest is known."""
     scene = at_drain()
@@ -307,6 +351,8 @@ def test_a_gates_word_keeps_the_policys_values_once(tmp_path: Path) -> None:
     assert [e.kind for e in events] == [Kind.NOTE, Kind.VERDICT, Kind.VERDICT]
     found = fold_policies(events)
     assert found.values[found.terms[UNIT].digest] == policy_values(COUNTY.policy)
+    assert found.terms[UNIT].asked == tuple(ASKED)
+    assert "asked" not in events[-1].body
 
 
 def test_values_of_another_digest_are_no_policy() -> None:

@@ -483,6 +483,8 @@ def test_titles_are_one_however_they_are_typed(title: str) -> None:
     """Case, spaces and full-width forms make no second person; comparing is stable."""
     assert plain_title(f" {title}\u3000") == plain_title(title)
     assert plain_title(plain_title(title)) == plain_title(title)
+    unseen = "\ufe0f\u034f\u115f\u3164\u2800\U000e0100\x00\x07\ue000.-"
+    assert plain_title(unseen.join(title) + unseen) == plain_title(title)
 
 
 def test_a_second_event_of_a_name_changes_nothing() -> None:
