@@ -34,6 +34,9 @@ from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change
 from nornir_tasks.stations.model import Check
 
+_TOWNS_AT_ONCE = 3
+"""A service is gone from when its old gateway goes until the new one comes, on all routers that are told together."""
+
 
 @dataclass(frozen=True)
 class UnitReport:
@@ -86,10 +89,10 @@ def cutover(
     say: Say = silent,
     on_progress: OnProgress = no_progress,
 ) -> list[UnitReport]:
-    """Cut units over: the county's first, then all towns at once, each town's units together.
+    """Cut units over: the county's first, then a few towns at a time, each town's units together.
 
     Units that are cut over already are left as they are. Every gate of a wave is asked before anything is changed;
-    where one refuses, or the county's units go back, the rest is not tried and has no report.
+    where one refuses, or units go back, the rest is not tried and has no report.
     """
     if not apply:
         return _judge(campaign, units, measure_provided(campaign, units, say, on_progress), say)
@@ -99,15 +102,21 @@ def cutover(
         records = campaign.records()
         out = [_nothing_to_do(records[u.id], "cutover") for u in units if _is_cut_over(records[u.id])]
         groups = group_units(campaign, [u for u in units if not _is_cut_over(records[u.id])])
-        for wave in ([g for g in groups if g[0].site == first], [g for g in groups if g[0].site != first]):
-            if not wave:
-                continue
+        for wave in _waves(groups, first):
             reports = _cut_over(campaign, wave, say, on_progress)
             out += reports
             if not all(r.ended is not None and r.ended.ok for r in reports):
                 break
         _settle_cores(campaign, units, say, on_progress)
     return out
+
+
+def _waves(groups: Sequence[tuple[Unit, ...]], first: str) -> list[list[tuple[Unit, ...]]]:
+    """Part groups into waves, in their order: the county's, then so many towns that no phase takes long on all of them."""
+    at_county = [g for g in groups if g[0].site == first]
+    towns = [g for g in groups if g[0].site != first]
+    waves = [at_county, *(towns[n : n + _TOWNS_AT_ONCE] for n in range(0, len(towns), _TOWNS_AT_ONCE))]
+    return [wave for wave in waves if wave]
 
 
 def cut_over_phases(campaign: Campaign, group: Sequence[Unit]) -> Phases:
