@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migration.cutover import _TOWNS_AT_ONCE, _waves  # noqa: PLC2701 - the order is the law here
+from migration.cutover import _TOWNS_AT_ONCE, _waves
 from tests.migration.scene import build_county
 
 COUNTY = build_county()
