@@ -22,6 +22,7 @@ from migration.archive import Archive, collect_archives
 from migration.dossier import Dossier
 from migration.events import Event, Kind
 from migration.evidence import Evidence, collect_evidence
+from migration.outage import RecordLostError, read_record
 from migration.proof import Reason, same_failure
 from migration.release import Release
 from migration.soak import SoakOnRecord
@@ -403,9 +404,16 @@ class _Maker:
                 continue
             names = [name for name in FeltOutage.model_fields if name != "step"]
             try:
-                yield FeltOutage.model_validate({"step": event.body["step"], **{name: told[name] for name in names}})
+                felt = FeltOutage.model_validate({"step": event.body["step"], **{name: told[name] for name in names}})
             except (KeyError, ValidationError):
                 self.missing.append(f"event {event.seq} does not say what was felt at the windows")
+                continue
+            try:
+                read_record(self.folder, felt.digest)
+            except RecordLostError as error:
+                self.missing.append(f"the outage record of the {felt.step} is lost: {error.why}")
+                continue
+            yield felt
 
     def _find_release(self, done: Mapping[UnitState, Event]) -> Release | None:
         event = done.get(UnitState.RELEASED)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -34,8 +35,9 @@ from migration.certificate_statement import say_about
 from migration.certificate_words import words
 from migration.clock import to_iso
 from migration.dossier import make_dossier
-from migration.events import Event, Kind
-from migration.evidence import Evidence, write_evidence
+from migration.events import Event, Kind, digest_of
+from migration.evidence import Evidence, write_content, write_evidence
+from migration.outage import FORMAT, OutageRecord
 from migration.release import describe_release
 from migration.soak import SoakOnRecord
 from migration.units import Step, UnitState, intent_body, legacy_devices_under, outcome_body
@@ -101,6 +103,15 @@ def archive(told: Told, unit: str, state: UnitState) -> None:
     told.story.tell(Kind.NOTE, f"archive/{unit}/{state}", body, unit)
 
 
+def keep_watch(told: Told, attempt: str) -> OutageRecord:
+    """Keep the record of a watch that felt nothing, as a step would."""
+    draft = OutageRecord(attempt=attempt, budget_s=10, rate_per_s=10, targets=(), decided=True)
+    content = {"format": FORMAT, "felt": draft.model_dump(mode="json", exclude={"digest"}), "raw": {}}
+    found = draft.altered(digest=digest_of(content))
+    write_content(told.folder / found.file, content)
+    return found
+
+
 def nothing(_: Told) -> None:
     """Tell nothing more."""
 
@@ -111,9 +122,13 @@ def tell(
     released: bool = False,
     spoil: Step | None = None,
     until: Step | None = None,
+    watched: Step | None = None,
     before: Callable[[Told], Any] = nothing,
 ) -> Told:
-    """Tell a unit's life to its removal; in the step `spoil` one check did not pass, and `before` it more was told."""
+    """Tell a unit's life to its removal; in the step `spoil` one check did not pass, and `before` it more was told.
+
+    The windows were watched during the step `watched`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     told, start = Told(folder, Story()), UnitState.SURVEYED
     for step, end in STEPS:
@@ -138,6 +153,7 @@ def tell(
             told.story.wait_s(20)
         body = outcome_body(step, result="done", state=end, devices={"fin-tb": "0" * 64}, evidence=digest)
         body |= {"soak": SOAK.model_dump(mode="json")} if step is Step.SOAK else {}
+        body |= {"outage": keep_watch(told, key).summary()} if step is watched else {}
         told.story.tell(Kind.OUTCOME, key, body, UNIT)
         told.story.wait_s(3600)
         start = end
@@ -282,6 +298,24 @@ def test_every_run_of_the_annex_says_what_it_was_about(tmp_path: Path) -> None:
         "stations: 3, planes: finance, social",
         "its file is gone",
     ]
+
+
+@pytest.mark.parametrize("step", [Step.CUTOVER, Step.SHUT])
+@pytest.mark.parametrize("harm", ["gone", "altered"])
+def test_an_outage_record_that_is_not_as_it_was_is_missing(tmp_path: Path, step: Step, harm: str) -> None:
+    """What was felt is certified while its record is whole; without it the certificate is refused, with the file's name."""
+    told = tell(tmp_path, watched=step)
+    (unit,) = make_certificate(told.folder, told.events, [UNIT]).units
+    assert [o.step for o in unit.outages] == [step]
+    (path,) = told.folder.glob("evidence/*.watch.json.gz")
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            gzip.compress(gzip.decompress(path.read_bytes()).replace(b'"decided":true', b'"decided":false'))
+        )
+    why = missing(told)
+    assert f"{UNIT}: the outage record of the {step} is lost: evidence/{path.name} " in why
 
 
 @pytest.mark.parametrize("until", [s for s, _ in STEPS[:-1]])
