@@ -125,7 +125,11 @@ _WORDS = {
         "由账本重新生成本证明并逐字节比对",
         "makes this document anew from the ledger and compares every byte",
     ),
-    "verify_files": ("应分别等于附件所列摘要", "must give the digests of the annex"),
+    "verify_files": (
+        "依次为测量与取样、中断记录、归档配置，应分别等于附件所列摘要",
+        "for a measurement or sample, for a watch of the windows, for an archived configuration: "
+        "must give the digests of the annex",
+    ),
     "made": (
         "时间均为北京时间（UTC+8）。本文件由账本自动生成，相同账本生成的文件逐字节相同。",
         "All times are Beijing time (UTC+8). Made from the ledger by program; the same ledger gives the same bytes.",

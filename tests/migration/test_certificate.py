@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -316,6 +317,23 @@ def test_an_outage_record_that_is_not_as_it_was_is_missing(tmp_path: Path, step:
         )
     why = missing(told)
     assert f"{UNIT}: the outage record of the {step} is lost: evidence/{path.name} " in why
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_the_page_tells_how_to_check_each_file(tmp_path: Path, lang: str) -> None:
+    """With the digests of the annex put in, the commands on the page find every file and print its digest."""
+    told = tell(tmp_path, watched=Step.CUTOVER)
+    made = make_certificate(told.folder, told.events, [UNIT])
+    page = dump_html(made, lang).decode()  # type: ignore[arg-type]
+    (line,) = re.findall("<code>(zcat .*?)</code>", page)
+    unit = made.units[0]
+    digests = [unit.runs[0].digest, unit.outages[0].digest, archives_of(told)[0]]
+    for command, digest in zip(line.split("; "), digests, strict=True):
+        assert digest in page
+        done = subprocess.run(
+            ["/bin/sh", "-c", command.replace("DIGEST", digest)], cwd=told.folder, capture_output=True, check=True
+        )
+        assert done.stdout.split()[0].decode() == digest
 
 
 @pytest.mark.parametrize("until", [s for s, _ in STEPS[:-1]])
