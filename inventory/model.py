@@ -14,7 +14,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 EXTRANET = "extranet"
 """The `network` of circuits and devices that belong to the extranet itself."""
@@ -36,6 +37,18 @@ class Model(BaseModel):
     def altered(self, **changes: Any) -> Self:
         """Return a checked copy with some fields changed. Unlike `model_copy`, drops whatever was cached."""
         return type(self)(**({name: getattr(self, name) for name in type(self).model_fields} | changes))
+
+
+class Decided(Model):
+    """A part of the policy, as people write it: where a number is asked for, `yes` and `true` are none."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        asked = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if isinstance(value, bool) and asked in {int, float}:
+            raise PydanticCustomError("boolean_for_number", "Input should be a number")
+        return value
 
 
 class SiteClass(StrEnum):
@@ -92,7 +105,7 @@ class Site(Model):
     """IPv4 of the public plane's LAN where the extranet already reaches; empty: the address plan gives one."""
 
 
-class Plane(Model):
+class Plane(Decided):
     """What keeps departments apart on the extranet: a VRF with its prefixes. `slot` is its field value in the IPv6 plan."""
 
     id: str = Field(
@@ -255,7 +268,7 @@ class Forbidden(NamedTuple):
     family: Family
 
 
-class CoverageTarget(Model):
+class CoverageTarget(Decided):
     """A share (0..1) of central villages that must be covered by a date."""
 
     share: float = Field(
@@ -264,7 +277,7 @@ class CoverageTarget(Model):
     by: date = Field(description="the day by which they must be", examples=["2027-09-30"])
 
 
-class Timers(Model):
+class Timers(Decided):
     """Seconds, all of them."""
 
     revert_s: int = Field(
@@ -277,12 +290,14 @@ class Timers(Model):
     soak_s: int = Field(
         default=7 * 86400,
         ge=0,
+        le=366 * 86400,
         description="seconds on the new path before an old line may be drained",
         examples=[604800],
     )
     hold_s: int = Field(
         default=3 * 86400,
         ge=0,
+        le=366 * 86400,
         description="seconds that a line stays shut before its configuration may be removed",
         examples=[259200],
     )
@@ -293,7 +308,9 @@ class Timers(Model):
         description="seconds that a recorded exception to a gate may stand at most",
         examples=[2592000],
     )
-    evidence_ttl_s: int = Field(default=3600, ge=10, description="seconds that a measurement counts", examples=[3600])
+    evidence_ttl_s: int = Field(
+        default=3600, ge=10, le=7 * 86400, description="seconds that a measurement counts", examples=[3600]
+    )
     probe_timeout_s: float = Field(
         default=3.0, gt=0, le=30, description="seconds to wait for the answer to one probe", examples=[3]
     )
@@ -307,12 +324,13 @@ class Timers(Model):
     converge_s: int = Field(
         default=30,
         ge=1,
+        le=3600,
         description="seconds to wait for probes to turn good after a change before going back",
         examples=[40],
     )
 
 
-class OutagePolicy(Model):
+class OutagePolicy(Decided):
     """What a window clerk may feel of a change, and how that is watched."""
 
     budget_s: float = Field(
@@ -339,6 +357,7 @@ class OutagePolicy(Model):
     most_per_s: int = Field(
         default=5000,
         ge=10,
+        le=100_000,
         description="probes a second of all stations together; where it would be more, the rate is lowered, and that is said",
         examples=[5000],
     )
@@ -349,7 +368,7 @@ class OutagePolicy(Model):
     )
 
 
-class Probing(Model):
+class Probing(Decided):
     """What a way must be like. Thresholds may be lowered; silence never passes."""
 
     echo_count: int = Field(default=5, ge=3, le=100, description="echo requests in a burst", examples=[5])
@@ -384,7 +403,7 @@ class Probing(Model):
     )
 
 
-class Budgets(Model):
+class Budgets(Decided):
     """What probes may ask of one device at once: a village's window and a small router have other work to do."""
 
     station_probes: int = Field(
@@ -427,7 +446,7 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
-class Soak(Model):
+class Soak(Decided):
     """How long and how closely an old line is watched before it is drained; how long is `timers.soak_s`."""
 
     samples: int = Field(
@@ -436,6 +455,7 @@ class Soak(Model):
     longest_gap_s: int = Field(
         default=8 * 3600,
         ge=1,
+        le=31 * 86400,
         description="seconds that may lie between two samples, and between the last one and now",
         examples=[28800],
     )
@@ -460,17 +480,23 @@ class Soak(Model):
     packets_per_minute: int = Field(
         default=60,
         ge=0,
+        le=100_000,
         description="packets a minute that a port of the line may carry: routing hellos",
         examples=[60],
     )
     bytes_per_minute: int = Field(
         default=8192,
         ge=0,
+        le=100_000_000,
         description="bytes a minute that a port of the line may carry: routing hellos",
         examples=[8192],
     )
     forwarded_per_minute: int = Field(
-        default=0, ge=0, description="packets a minute that an old router may forward; hellos never are", examples=[0]
+        default=0,
+        ge=0,
+        le=100_000,
+        description="packets a minute that an old router may forward; hellos never are",
+        examples=[0],
     )
     listen_s: float = Field(
         default=3, ge=0, le=60, description="seconds to listen to packets on an old router in each sample", examples=[3]
@@ -510,7 +536,7 @@ class Soak(Model):
         return opens, closes
 
 
-class Policy(Model):
+class Policy(Decided):
     """What the county decided. `pool` is the IPv6 block the plan divides."""
 
     pool: IPv6Network = Field(

@@ -115,8 +115,8 @@ def _takes(key: dict[str, Any], defs: dict[str, Any]) -> str:
     low = key.get("minimum", key.get("exclusiveMinimum"))
     low_word = "from" if "minimum" in key else "above"
     high = key.get("maximum")
-    bounds = [f"{low_word} {low:g}"] if low is not None else []
-    bounds += [f"to {high:g}"] if high is not None else []
+    bounds = [f"{low_word} {low:.12g}"] if low is not None else []
+    bounds += [f"to {high:.12g}"] if high is not None else []
     return f"{text}, {' '.join(bounds)}" if bounds else text
 
 

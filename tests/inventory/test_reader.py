@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,17 @@ from openpyxl import Workbook
 from inventory import tables
 from inventory.access import AccessFileError, read_access
 from inventory.errors import InputProblemsError
-from inventory.model import EXTRANET, County, Family, SiteClass
+from inventory.model import (
+    EXTRANET,
+    Budgets,
+    County,
+    Family,
+    OutagePolicy,
+    Probing,
+    SiteClass,
+    Soak,
+    Timers,
+)
 from inventory.reader import COLUMNS, find_overlaps, load_county, restrict_to_towns
 from inventory.topology import build_topology
 from inventory.wording import counted
@@ -157,6 +168,37 @@ def test_doubled_identifier_is_said_once_and_its_echo_once(folder: Path) -> None
         "sites.csv [id]: 15 rows name 'hebin', which is no site: sites rows 8, 9, 10; stations row 14; "
     )
     assert "row 7" in echo.partition("; perhaps ")[2]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        *(
+            (f"timers.{k}", "9" * 20, "less than or equal to")
+            for k in ("soak_s", "hold_s", "evidence_ttl_s", "converge_s")
+        ),
+        ("soak.longest_gap_s", "9" * 20, "less than or equal to 2678400"),
+        ("timers.soak_s", str(366 * 86400 + 1), "less than or equal to 31622400"),
+        ("timers.evidence_ttl_s", str(7 * 86400 + 1), "less than or equal to 604800"),
+        ("timers.converge_s", "true", "input should be a number, found True"),
+        ("soak.longest_gap_s", "yes", "input should be a number"),
+    ],
+)
+def test_a_figure_beyond_its_limit_or_no_figure_is_one_line(folder: Path, key: str, value: str, expected: str) -> None:
+    """A span of time that no gate could reckon with, or a yes for a number, is one line that names its key."""
+    edit(folder, "policy.yaml", lambda t: re.sub(rf"(?m)^( +{key.partition('.')[2]}:) *\d+", rf"\1 {value}", t))
+    (line,) = problems(folder)
+    assert line.startswith(f"policy.yaml [{key}]: ")
+    assert expected in line
+    assert "correct the value" in line
+
+
+def test_no_decided_figure_is_without_a_limit() -> None:
+    """Every number of the policy has an upper limit, so that none makes a gate's arithmetic overflow."""
+    parts = (Timers, OutagePolicy, Probing, Budgets, Soak)
+    figures = {(p, n): f for p in parts for n, f in p.model_fields.items() if f.annotation in {int, float}}
+    assert len(figures) > 20
+    assert [n for (_, n), f in figures.items() if not any(hasattr(m, "le") for m in f.metadata)] == []
 
 
 @pytest.mark.parametrize(
