@@ -70,6 +70,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(StationTests(config, Path(folder).resolve()), "extranet_station_tests")
 
 
+def _read_names(config: pytest.Config, option: str, what: str) -> list[str] | None:
+    """Return the names that an option lists; None where it was not given. An empty list chooses nothing, and is no choice."""
+    given = config.getoption(option)
+    if given is None:
+        return None
+    names = [n.strip() for n in given.split(",") if n.strip()]
+    if not names:
+        flag = f"--{option.replace('_', '-')}"
+        raise pytest.UsageError(
+            f"{flag} names no {what}: expected at least one, found {given!r}; name some or leave it out"
+        )
+    return names
+
+
 class StationTests:
     """One run against one county."""
 
@@ -84,15 +98,15 @@ class StationTests:
             self.recorded = has_ledger(folder)
             self.access: Access = campaign.access
             self.county: County = campaign.county
-            names = config.getoption(_STATIONS)
+            names = _read_names(config, _STATIONS, "station")
             self.matrix: Matrix = campaign.matrix
             self.left_out: tuple[str, ...] = ()
-            if (units := config.getoption(_UNITS)) is not None:
-                chosen = campaign.find_units(n.strip() for n in units.split(",") if n.strip())
+            if (units := _read_names(config, _UNITS, "unit")) is not None:
+                chosen = campaign.find_units(units)
                 self.matrix = self.matrix.for_units(chosen)
                 self.left_out = tuple(u.id for u in campaign.county.units if u not in chosen)
             if names is not None:
-                self.matrix = self.matrix.for_stations(n.strip() for n in names.split(",") if n.strip())
+                self.matrix = self.matrix.for_stations(names)
         except ExtranetError as error:
             raise pytest.UsageError(str(error)) from error
         self.campaign: Campaign = campaign

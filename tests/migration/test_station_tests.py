@@ -137,9 +137,10 @@ def test_a_tests_own_name_selects_it(unreachable: Path, tmp_path: Path) -> None:
     [
         (["--extranet-stations", "z-tax", "-k", "no_such_check"], 5, "deselected"),
         (["--extranet-stations", "z-taks"], 4, "did you mean z-tax"),
-        (["--extranet-stations", ""], 4, "not one check"),
+        (["--extranet-stations", ""], 4, "--extranet-stations names no station"),
         (["--extranet-units", "finance-man@chenguan"], 4, "did you mean finance-man@chengguan"),
-        (["--extranet-units", ""], 4, "not one check"),
+        (["--extranet-units", ""], 4, "--extranet-units names no unit"),
+        (["--extranet-units", " ,"], 4, "--extranet-units names no unit"),
         (["--extranet-units", "finance-man@chengguan", "--extranet-stations", "z-tax"], 4, "not one check"),
         (["--extranet-stations", "z-tax", "z-tax::no-such-test"], 5, "no tests ran"),
     ],
