@@ -831,7 +831,7 @@ class _Run:
                 self.say(f"! {attempt.name}: left to the devices' own timers - {error.what}")
             return
         for attempt in left:
-            self.ended[attempt.name].reasons.insert(0, f"interrupted: {str(error) or type(error).__name__}")
+            self.ended[attempt.name].reasons.insert(0, _say_interrupt(error))
         for attempt in left:
             try:
                 self._go_back([attempt])
@@ -1047,12 +1047,24 @@ def _handling(*numbers: signal.Signals, by: Any) -> Iterator[None]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
+def _interrupt_by(number: int) -> KeyboardInterrupt:
+    """Return the interrupt that a signal stands for; Python's own for Ctrl-C names nothing."""
+    return KeyboardInterrupt() if number == signal.SIGINT else KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _say_interrupt(error: BaseException) -> str:
+    """Say what stopped a run: a signal in a person's words, anything else as the error has it."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted by {str(error) or 'Ctrl-C'}"
+    return f"interrupted: {str(error) or type(error).__name__}"
+
+
 @contextmanager
 def _polite_kills() -> Iterator[None]:
     """Let a polite kill and a closed terminal end us as Ctrl-C does, so that devices are brought back at once."""
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise _interrupt_by(number)
 
     with _handling(signal.SIGTERM, signal.SIGHUP, by=interrupt):
         yield
@@ -1069,4 +1081,4 @@ def _undivided() -> Iterator[None]:
     with _handling(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, by=note):
         yield
     if came:
-        raise KeyboardInterrupt
+        raise _interrupt_by(came[0])

@@ -542,6 +542,24 @@ def test_an_interrupt_while_committing_forgets_no_device(scene: Scene) -> None:
     assert outcome["result"] == "undone"
 
 
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")]
+)
+def test_the_record_names_what_interrupted_it(scene: Scene, number: signal.Signals, words: str) -> None:
+    """The outcome of an interrupted change says in words which signal it was."""
+
+    def interrupt(verb: str, device: str) -> None:
+        if verb == "commit" and device == NEW:
+            os.kill(os.getpid(), number)
+
+    scene.wire.on = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        scene.go()
+    outcome = scene.outcome()
+    assert outcome
+    assert outcome["reason"].startswith(f"interrupted by {words}")
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "Input/output error"), ValueError("closed file")])
 def test_a_lost_terminal_holds_nothing_up(scene: Scene, error: Exception) -> None:
     """Where nobody hears what is said any more, an interrupted change still goes back, and is recorded."""
