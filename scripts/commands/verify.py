@@ -24,6 +24,9 @@ from scripts.commands._shell import (
 if TYPE_CHECKING:
     from migration.verify import VerifyReport
 
+CELLS = {"passed": "[green]■[/]", "failed": "[red]✗[/]", "unknown": "[yellow]?[/]", "waiting": "[yellow]□[/]"}
+"""One check in a station's line: told apart by shape as well, for where there are no colours."""
+
 
 @boundary
 def verify(
@@ -47,7 +50,8 @@ def verify(
 
     The expected matrix comes from the inventory; whatever was not measured is failed. The results are recorded in
     the ledger as evidence. What still runs over the old line of a unit that is not cut over is listed apart (`waiting` in
-    JSON), so that a new failure is seen; it is no pass all the same. Exit 0 all passed, 1 any failed or waiting.
+    JSON), so that a new failure is seen; it is no pass all the same. In a station's line ■ passed, ✗ failed, ? was not
+    measured, □ waits. Exit 0 all passed, 1 any failed or waiting.
     """
     from inventory.files import check_writable
     from migration.campaign import open_campaign
@@ -99,10 +103,7 @@ def show_report(report: VerifyReport, *, show_all: bool = False) -> None:
     for name, results in report.by_station().items():
         bad = [r for r in results if r.outcome != "passed" and r.check.id not in report.waiting]
         passed = sum(r.outcome == "passed" for r in results)
-        strip = "".join(
-            "[green]■[/]" if r.outcome == "passed" else "[yellow]□[/]" if r.check.id in report.waiting else "[red]■[/]"
-            for r in results[:80]
-        )
+        strip = "".join(CELLS["waiting" if r.check.id in report.waiting else r.outcome.value] for r in results[:80])
         mark = "[red]✗[/]" if bad else "[green]✓[/]" if passed == len(results) else "[yellow]·[/]"
         out.print(f"{mark} {name:26} {passed:3}/{len(results):<3} {strip}")
         for result in bad[:limit]:
