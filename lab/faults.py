@@ -22,6 +22,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import Field
@@ -557,6 +558,7 @@ def show_certificate(state: LabState, server: str, service: str, other_server: s
 
 def answer_old(state: LabState, server: str, dns_name: str, address: str) -> Alteration:
     """Let the name server answer with another address for a name: one that was never brought up to date."""
+    address = _read_address(server, address)
     kind = "AAAA" if ":" in address else "A"
     known = _carry_out(state, Order(node=server, argv=("cat", "/etc/extranet/unbound.conf")))
     names = re.findall(rf'local-data: "(\S+)\. \d+ IN {kind} ', known)
@@ -578,7 +580,12 @@ def answer_old(state: LabState, server: str, dns_name: str, address: str) -> Alt
 
 def ask_elsewhere(state: LabState, station: str, plane: str, address: str) -> Alteration:
     """Let a station's leg be configured to ask another name server: one that nobody brought up to date."""
-    state.node(station)
+    address = _read_address(station, address)
+    legs = _carry_out(state, Order(node=station, argv=("ls", "/sys/class/net"))).split()
+    if plane not in legs:
+        raise UnknownNameError(
+            f"leg of {station}", plane, [leg for leg in legs if leg not in {"lo", MANAGEMENT}], listed=True
+        )
     path = leg_resolver_file(plane)
     text = f"nameserver {address}\noptions timeout:1 attempts:1\n"
     make = f"test ! -e {path} || cp -p {path} {path}.good; mkdir -p {path.rpartition('/')[0]} && cat >{path}"
@@ -594,9 +601,8 @@ def ask_elsewhere(state: LabState, station: str, plane: str, address: str) -> Al
 
 def pin_name(state: LabState, station: str, dns_name: str, address: str) -> Alteration:
     """Let a station's own table of hosts say where a name is, as somebody once did to make it work."""
-    state.node(station)
-    line = f"{address} {dns_name}"
-    undo = f"grep -vxF '{line}' /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts && rm /tmp/hosts"
+    line = f"{_read_address(station, address)} {dns_name}"
+    undo = f"grep -vxF {shlex.quote(line)} /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts && rm /tmp/hosts"
     return _alter(
         state,
         f"hosts {station} {dns_name}",
@@ -604,6 +610,13 @@ def pin_name(state: LabState, station: str, dns_name: str, address: str) -> Alte
         [Order(node=station, argv=("/bin/sh", "-c", "cat >>/etc/hosts"), text=f"{line}\n")],
         [Order(node=station, argv=("/bin/sh", "-c", undo))],
     )
+
+
+def _read_address(node: str, text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise FaultError(node, f"expected an address, found {text!r}", "write one, such as 10.20.0.53") from None
 
 
 _RELOAD_NGINX = "nginx -c /etc/extranet/nginx.conf -s reload"

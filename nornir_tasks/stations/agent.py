@@ -365,14 +365,17 @@ def read_resolvers(leg: str) -> dict[str, Any]:
 
     A leg's own file (`/etc/netns/LEG/resolv.conf`, ip-netns(8)) counts before the host's. Where that only names
     systemd-resolved's stub, the servers behind it are read from the file that it keeps for this (systemd-resolved(8)).
+    A file that is there and cannot be read tells nothing: `names` is none then, not empty.
     """
     out: dict[str, Any] = {"file": "/etc/resolv.conf", "names": []}
     for path in (f"/etc/netns/{leg}/resolv.conf", "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
         try:
             with open(path, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 - as above
                 words = [line.split() for line in lines]
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError:
+            return {"file": path, "names": None}
         out = {"file": path, "names": [w[1][:60] for w in words if w[:1] == ["nameserver"] and w[1:]][:MOST_NAMED]}
         if not out["names"] or not set(out["names"]) <= {"127.0.0.53", "127.0.0.54"}:
             break
@@ -382,15 +385,18 @@ def read_resolvers(leg: str) -> dict[str, Any]:
 def read_hosts(leg: str) -> dict[str, Any]:
     """Return the addresses that this host's own table gives names, and the file: it counts before any name server.
 
-    A leg's own file (`/etc/netns/LEG/hosts`, ip-netns(8)) counts in place of the host's; see hosts(5).
+    A leg's own file (`/etc/netns/LEG/hosts`, ip-netns(8)) counts in place of the host's; see hosts(5). A file that is there
+    and cannot be read tells nothing: `names` is none then, not empty.
     """
     names: dict[str, list[str]] = {}
     for path in (f"/etc/netns/{leg}/hosts", "/etc/hosts"):
         try:
             with open(path, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 - as above
                 rows = [line.partition("#")[0].split() for line in lines]
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError:
+            return {"file": path, "names": None}
         for address, *own in (row for row in rows if row):
             for name in own:
                 names.setdefault(name.rstrip(".").lower(), []).append(address[:60])
@@ -1662,7 +1668,7 @@ class Run:
         else:
             if dns_key(check):
                 key = dns_key(check)
-                asks = [key[2]] if key[2] else self.resolvers_of(leg)["names"]
+                asks = [key[2]] if key[2] else self.resolvers_of(leg)["names"] or []
                 self.work[key] = partial(probe_dns, leg, asks, key[3], key[4], self.timeout)
             if check["protocol"] != "dns":
                 self.work[service_key(check)] = partial(probe_service, check, self.timeout, self.trust)
@@ -1684,7 +1690,8 @@ class Run:
         if leg not in self.own_hosts:
             self.own_hosts[leg] = read_hosts(leg)
         table = self.own_hosts[leg]
-        return {"file": table["file"], "addresses": table["names"].get(name.rstrip(".").lower(), [])}
+        names = table["names"]
+        return {"file": table["file"], "addresses": None if names is None else names.get(name.rstrip(".").lower(), [])}
 
     @staticmethod
     def _bad(what: str) -> None:

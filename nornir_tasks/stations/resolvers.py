@@ -16,39 +16,45 @@ from nornir_tasks.stations.model import RESOLVER_ASPECT, Check, Finding, Missing
 def judge_resolvers(check: Check, told: Any, county: County) -> Finding:
     """Judge a leg's own resolvers: each must be one that the inventory names for the check; none is no pass."""
     expected = " or ".join(check.resolvers)
-    names = told.get("names") if isinstance(told, Mapping) else None
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        words = (
-            f"the resolvers that {check.station} itself asks from leg {check.interface} - expected told, found nothing"
-        )
-        return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.UNKNOWN, detail=words, missing=Missing.NEVER_RUN)
+    names = _texts(told, "names")
+    if names is None:
+        return _untold(f"the resolvers that {check.station} itself asks from leg {check.interface}")
+    pinned = _texts(told.get("hosts"), "addresses")
+    if pinned is None:
+        return _untold(f"the table of hosts of {check.station}")
     where = f"{told.get('file')} of {check.station}, for leg {check.interface}"
     allowed = {ip_address(a) for a in check.resolvers}
     strange = [n for n in dict.fromkeys(names) if _read(n) not in allowed]
     if strange:
         found = ", ".join(n + _say_whose(n, check.plane, county) for n in strange)
         return _failed(f"{where} - expected to ask only {expected}, as the inventory names, found {found}")
-    if pinned := _find_pinned(check, told.get("hosts"), county):
-        return _failed(pinned)
+    if elsewhere := _say_elsewhere(check, pinned, county):
+        return _failed(f"{told['hosts'].get('file')} of {check.station} - expected {elsewhere}")
     if not names:
         return _failed(f"{where} - expected to ask {expected}, found no nameserver in it")
     words = f"{check.station} itself asks {', '.join(names)} from leg {check.interface}"
     return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.PASSED, detail=words)
 
 
-def _find_pinned(check: Check, told: Any, county: County) -> str:
-    """Say where a station's own table of hosts keeps it from asking; empty when it names the planned address, or nothing."""
-    addresses = told.get("addresses") if isinstance(told, Mapping) else None
-    if not isinstance(addresses, list) or not all(isinstance(a, str) for a in addresses):
-        return f"the table of hosts of {check.station} - expected told, found nothing"
+def _texts(told: Any, name: str) -> list[str] | None:
+    """Return a list of texts that a station told; None where it told none."""
+    found = told.get(name) if isinstance(told, Mapping) else None
+    return found if isinstance(found, list) and all(isinstance(text, str) for text in found) else None
+
+
+def _say_elsewhere(check: Check, pinned: list[str], county: County) -> str:
+    """Say where a station's own table of hosts leads; empty when the name is not in it, or at the planned address."""
     planned = ip_address(check.address)
-    own = {_read(a) for a in addresses if (read := _read(a)) is None or read.version == planned.version}
-    if not addresses or own == {planned}:
+    own = {read for a in pinned if (read := _read(a)) is None or read.version == planned.version}
+    if not pinned or own == {planned}:
         return ""
-    found = ", ".join(a + _say_whose(a, check.plane, county) for a in dict.fromkeys(addresses))
-    return (
-        f"{told.get('file')} of {check.station} - expected {check.dns_name} not in it, or at {planned}, found {found}"
-    )
+    found = ", ".join(a + _say_whose(a, check.plane, county) for a in dict.fromkeys(pinned))
+    return f"{check.dns_name} not in it, or at {planned}, found {found}"
+
+
+def _untold(what: str) -> Finding:
+    words = f"{what} - expected told, found nothing"
+    return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.UNKNOWN, detail=words, missing=Missing.NEVER_RUN)
 
 
 def _failed(words: str) -> Finding:

@@ -459,7 +459,10 @@ def old_resolver(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Let a station's leg be configured to ask another name server."""
+    """Let a station's leg be configured to ask another name server.
+
+    Example: extranet lab fault resolver chengguan-center finance 10.20.0.53
+    """
     from lab import faults
 
     _say_alteration(faults.ask_elsewhere(_state(county), station, plane, address), as_json=as_json)

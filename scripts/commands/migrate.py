@@ -480,7 +480,8 @@ def except_(
 
     It stands once another account (or EXTRANET_ACTOR) confirms it: --confirm ID --approved-by TITLE.
     It excuses only reasons that stand now and that you name, and only a service that a station saw fail, a station
-    that did not answer, and a wait. Exit 0 recorded (or shown), 3 when something was named that nothing excuses.
+    that did not answer, a wait, and a policy or survey that asks less. Exit 0 recorded (or shown), 3 when something
+    was named that nothing excuses.
     """
     from rich.markup import escape
 

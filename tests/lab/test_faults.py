@@ -178,7 +178,7 @@ def list_examples() -> list[list[str]]:
 def test_every_example_works_as_it_stands(small_lab: SmallLab) -> None:
     """What the help shows does what it says when typed in a lab of the sample county, and all of it can be undone."""
     examples = list_examples()
-    assert len(examples) >= 18
+    assert len(examples) >= 20
     try:
         for example in examples:
             done = run_lab(small_lab.county_dir, *example)
@@ -195,6 +195,10 @@ def test_what_cannot_be_broken_so_is_said_plainly(small_lab: SmallLab) -> None:
         (("drop", STATION, "--what", "tcp", "--plane", "finance"), "keeps no planes apart"),
         (("name", "srv-dns", "finance", "10.20.8.99"), "names are whole there, such as"),
         (("mend", "mtu x"), "no such fault is in force"),
+        (("resolver", STATION, "nowhere", "10.20.0.53"), "finance"),
+        (("resolver", STATION, "finance", "dns"), "expected an address, found 'dns'"),
+        (("hosts", STATION, "finance.yichuan.example", "10.20.0"), "expected an address"),
+        (("name", "srv-dns", "finance.yichuan.example", "elsewhere"), "expected an address"),
     ):
         done = run_lab(small_lab.county_dir, "fault", *arguments)
         assert (done.returncode, why in done.stderr) == (2, True), done.stderr

@@ -1,11 +1,13 @@
 """Whom a station may ask for names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nornir_tasks.stations import agent
 from nornir_tasks.stations.model import Missing, Outcome
 from nornir_tasks.stations.resolvers import judge_resolvers
 from tests.nornir_tasks.stations.rig import county, make_check
@@ -55,7 +57,28 @@ def test_a_name_in_the_stations_own_table_must_stand_there_as_planned(pinned: li
 def test_a_table_of_hosts_that_is_not_told_is_no_pass(hosts: Any) -> None:
     """What the station's own table says is not taken for granted."""
     told = {"file": "/etc/resolv.conf", "names": [NAMED[0]], "hosts": hosts}
-    assert judge_resolvers(make_check(resolvers=NAMED), told, county()).outcome is not Outcome.PASSED
+    found = judge_resolvers(make_check(resolvers=NAMED), told, county())
+    assert (found.outcome, found.missing) == (Outcome.UNKNOWN, Missing.NEVER_RUN)
+
+
+@pytest.mark.parametrize("read", [agent.read_resolvers, agent.read_hosts])
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [(FileNotFoundError, True), (NotADirectoryError, True), (PermissionError, False), (OSError, False)],
+)
+def test_a_file_that_cannot_be_read_is_not_an_empty_one(
+    read: Callable[[str], dict[str, Any]],
+    error: type[OSError],
+    names: bool,  # noqa: FBT001 - pytest gives it
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is no file nothing is in it; where it cannot be read nobody knows what is."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(agent, "open", refuse, raising=False)
+    assert (read("finance")["names"] is not None) == names
 
 
 def test_a_check_that_leaves_it_to_the_station_asks_for_its_resolvers() -> None:
