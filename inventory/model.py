@@ -813,6 +813,16 @@ class County(Model):
                 out.setdefault(leg, []).append((station, plane, service, family.value, expect))
         return out
 
+    @cached_property
+    def asks(self) -> dict[str, str]:
+        """What is asked of each service, and where it is, in words: what else it were, another would be asked."""
+        out = {}
+        for service in self.services:
+            server = self.server_by_id[service.server]
+            where = f"{server.id} ({server.plane} at {server.site}, host {server.host})"
+            out[service.id] = f"{service.protocol} {service.port} of {service.dns_name} on {where}"
+        return out
+
     def _has_ipv4(self, site: str, plane: str) -> bool:
         """Tell whether legs of a plane at a site have IPv4 addresses: a department's own, or the extranet's."""
         return self.plane_by_id[plane].kind is not PlaneKind.DEDICATED or (site, plane) in self.unit_by_lan

@@ -304,19 +304,16 @@ def _loosened(record: UnitRecord, situation: Situation) -> list[Reason]:
 
 
 def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
-    """Give a reason for each need and ban of a user's windows that stood at its cutover, and that nothing asks for now."""
+    """Give a reason for each need and ban of a user's windows, as of its cutover, that nothing asks for now, or otherwise."""
     terms = situation.policies.terms.get(user.id)
     if terms is None:
         return []  # it is not cut over, or its terms are not on record: other reasons say so
-    if terms.asked is None:
+    if terms.asked is None or terms.services is None:
         why = f"what the windows of {user.id} needed when it was cut over is not on record, so nobody can tell what was dropped"
         return [_say(ReasonKind.POLICY, why, f"needs not on record: {user.id}")]
     when = f"when the cutover of {user.id} was allowed ({say_moment(terms.at)})"
-    todo = (
-        f"put it back in services.csv or stations.csv, or let two answer for it: "
-        f"'extranet gate except {unit.id} --kind policy'"
-    )
-    return [
+    todo = f"put the survey's tables back, or let two answer for it: 'extranet gate except {unit.id} --kind policy'"
+    dropped = [
         Reason(
             station=station,
             service=service,
@@ -326,6 +323,18 @@ def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
         )
         for station, plane, service, family, expect in terms.asked
         if (station, plane, service, family, expect) not in situation.cells
+    ]
+    asks = situation.county.asks
+    return dropped + [
+        Reason(
+            station="",
+            service=service,
+            why=f"{service} was {then} {when}, is {asks[service]} now: {todo}",
+            kind=ReasonKind.POLICY,
+            aspect=f"{user.id}: {then} → {asks[service]}",
+        )
+        for service, then in terms.services.items()
+        if asks.get(service, then) != then  # what is gone was dropped, and is said above
     ]
 
 

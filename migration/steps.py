@@ -49,6 +49,7 @@ from migration.measuring import (
 from migration.moves import keep_unknown_gateways, move_units
 from migration.outage import BudgetSpentError, OutageRecord, OutageWatch
 from migration.proof import Excused, same_failure
+from migration.terms import note_needs
 from migration.units import Step, UnitState, find_unit, intent_body, open_intents, outcome_body
 from nornir_tasks import changes as wire
 from nornir_tasks.changes import Change, Committed
@@ -216,7 +217,7 @@ def record_verdict(campaign: Campaign, verdict: Verdict) -> None:
     asked: dict[str, Any] = {}
     if verdict.gate == "cutover" and verdict.allowed and verdict.unit is not None:
         unit = find_unit(campaign.county, verdict.unit)
-        asked = {"asked": [list(one) for one in campaign.county.asked.get((unit.site, unit.plane), ())]}
+        asked = note_needs(campaign.county, unit)
     since = campaign.clock.now().timestamp() - campaign.county.policy.timers.evidence_ttl_s
     runs = [e.body for e in campaign.events() if e.kind is Kind.EVIDENCE and ended_at(e.body) >= since]
     campaign.ledger.append(

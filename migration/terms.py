@@ -6,11 +6,12 @@ what a unit's stations had to reach, and not to reach, when its cutover was allo
 
     note      {"note": "policy", "digest", "policy": the whole policy as JSON}
     verdict   {"gate": "cutover", "allowed": true, "under": {"policy": digest, …},
-               "asked": [[station, plane, service, family, "reach" or "blocked"], …], …}
+               "asked": [[station, plane, service, family, "reach" or "blocked"], …],
+              "services": {service: what is asked of it and where, in words, …}, …}
 
-A unit's terms are those under which its gate allowed its last cutover. Each value that asks less now than then, and each
-need and ban that nothing asks for now, stands against the stages of its retirement, until it is put back or a recorded
-exception names it. What asks more needs nothing.
+A unit's terms are those under which its gate allowed its last cutover. Each value that asks less now than then, each
+need and ban that nothing asks for now, and each service of which another question is asked, or elsewhere, stands against
+the stages of its retirement, until it is put back or a recorded exception names it. What asks more needs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from inventory.model import Model, Policy
+from inventory.model import County, Model, Policy, Unit
 from migration.events import Event, Kind, canonical_json, digest_of
 
 NOTE = "policy"
@@ -137,12 +138,14 @@ class Loosening(Model):
 class Terms(Model):
     """What a unit was cut over under: the policy's digest, and when its gate allowed that.
 
-    `asked` holds what its stations had to reach and not to reach; None where the ledger does not say.
+    `asked` holds what its stations had to reach and not to reach, `services` what was asked of each service then, and
+    where, in words; None where the ledger does not say.
     """
 
     digest: str
     at: datetime
     asked: tuple[Asked, ...] | None = None
+    services: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -224,8 +227,12 @@ def fold_policies(events: Iterable[Event]) -> Policies:
         elif event.kind is Kind.VERDICT and event.unit is not None:
             under = event.body.get("under")
             if event.body.get("gate") == "cutover" and event.body.get("allowed") is True and isinstance(under, Mapping):
-                asked = read_asked(event.body.get("asked"))
-                terms[event.unit] = Terms(digest=str(under.get("policy", "")), at=event.moment, asked=asked)
+                terms[event.unit] = Terms(
+                    digest=str(under.get("policy", "")),
+                    at=event.moment,
+                    asked=read_asked(event.body.get("asked")),
+                    services=read_services(event.body.get("services")),
+                )
     return Policies(values, terms)
 
 
@@ -236,3 +243,19 @@ def read_asked(told: Any) -> tuple[Asked, ...] | None:
     if not all(isinstance(row, list) and len(row) == 5 and all(isinstance(t, str) for t in row) for row in told):
         return None
     return tuple((station, plane, service, family, expect) for station, plane, service, family, expect in told)
+
+
+def note_needs(county: County, unit: Unit) -> dict[str, Any]:
+    """Return what a verdict says of a unit's windows: what they have to reach and not to reach, and how that is asked."""
+    asked = county.asked.get((unit.site, unit.plane), ())
+    return {
+        "asked": [list(one) for one in asked],
+        "services": {service: county.asks[service] for service in sorted({one[2] for one in asked})},
+    }
+
+
+def read_services(told: Any) -> dict[str, str] | None:
+    """Read what a verdict says was asked of each service; None where it does not say, or nobody can tell what."""
+    if not isinstance(told, dict) or not all(isinstance(text, str) for pair in told.items() for text in pair):
+        return None
+    return dict(told)

@@ -48,7 +48,7 @@ from migration.gates import Stage, judge_retirement
 from migration.old_lines import line_of
 from migration.proof import Situation
 from migration.soak_samples import SoakSample
-from migration.terms import Policies, Terms, note_policy
+from migration.terms import Policies, Terms, note_needs, note_policy, read_asked, read_services
 from migration.units import UnitRecord, UnitState
 from nornir_tasks.old_line import FlowSeen, PortSeen, Usage
 from nornir_tasks.stations.model import Check, Finding, Outcome, Result
@@ -333,10 +333,11 @@ def build_situations(
         for u in template.units
     }
     note = note_policy(template.policy)
-    terms = {
-        u.id: Terms(digest=note["digest"], at=cut, asked=tuple(template.asked.get((u.site, u.plane), ())))
-        for u in template.units
-    }
+    terms = {}
+    for unit in template.units:
+        told = note_needs(template, unit)
+        asked, services = read_asked(told["asked"]), read_services(told["services"])
+        terms[unit.id] = Terms(digest=note["digest"], at=cut, asked=asked, services=services)
     policies = Policies({note["digest"]: note["policy"]}, terms)
     leaves = [u.id for u in template.units if template.site_by_id[u.site].site_class is SiteClass.VILLAGE]
     for number in range(counties):

@@ -43,7 +43,7 @@ from migration.evidence import Bound, Evidence, inventory_digest, make_evidence
 from migration.matrix import BLOCKED_WAY, REACH_WAY
 from migration.proof import Situation
 from migration.soak_samples import SoakSample
-from migration.terms import Asked, Policies, Terms, note_policy
+from migration.terms import Policies, Terms, note_needs, note_policy, read_asked, read_services
 from migration.units import (
     Step,
     UnitState,
@@ -394,14 +394,14 @@ def policies_of(county: County, story: Story, then: Policy) -> Policies:
     at = {u: r.entered[UnitState.CUT_OVER] for u, r in records.items() if UnitState.CUT_OVER in r.entered}
     return Policies(
         values={n["digest"]: n["policy"] for n in notes},
-        terms={u: Terms(digest=notes[0]["digest"], at=moment, asked=asked_of(county, u)) for u, moment in at.items()},
+        terms={u: terms_of(county, u, notes[0]["digest"], moment) for u, moment in at.items()},
     )
 
 
-def asked_of(county: County, unit: str) -> tuple[Asked, ...]:
-    """Return what a unit's stations have to reach, and not to reach."""
-    found = find_unit(county, unit)
-    return tuple(county.asked.get((found.site, found.plane), ()))
+def terms_of(county: County, unit: str, digest: str, at: datetime) -> Terms:
+    """Return the terms of a unit that was cut over with the survey as it is."""
+    told = note_needs(county, find_unit(county, unit))
+    return Terms(digest=digest, at=at, asked=read_asked(told["asked"]), services=read_services(told["services"]))
 
 
 def archive_all(county: County) -> dict[str, tuple[Archive, ...]]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inventory.model import DAYS, OutagePolicy, Policy, Probing, Soak, Timers
+from inventory.model import DAYS, OutagePolicy, Policy, Probing, Protocol, Soak, Timers
 from migration.events import Kind
 from migration.evidence import policy_digest
 from migration.gates import Stage, Verdict, judge_cutover, judge_retirement
@@ -32,6 +32,7 @@ from migration.terms import (
     note_policy,
     policy_values,
     read_asked,
+    read_services,
 )
 from migration.units import UnitState
 from migration.waivers import Waiver
@@ -271,16 +272,42 @@ def test_what_was_needed_at_the_cutover_cannot_be_dropped_by_one_edit(asked: Ask
     assert [r.exception for r in answered.excused] == ["ex-1"]
 
 
+ELSEWHERE = {"port": 8080, "protocol": Protocol.TCP, "dns_name": "other.gov.example", "server": "other"}
+
+
+@pytest.mark.parametrize("name", [*ELSEWHERE, "host"])
+def test_a_service_that_is_asked_otherwise_than_at_the_cutover_needs_two(name: str) -> None:
+    """Another port, protocol, name, server or address by one edit of the survey: named by its service, until two answer."""
+    scene = at_drain()
+    served = next(s for s in COUNTY.services if s.id == ASKED[0][2])
+    server = COUNTY.server_by_id[served.server]
+    if name == "host":
+        moved = server.altered(host=server.host + 1)
+        county = COUNTY.altered(servers=tuple(moved if s == server else s for s in COUNTY.servers))
+    else:
+        changed = served.altered(**{name: ELSEWHERE[name]})
+        services = tuple(changed if s == served else s for s in COUNTY.services)
+        county = COUNTY.altered(services=services, servers=(*COUNTY.servers, server.altered(id="other", host=99)))
+    edited = replace(scene, county=county)
+    reasons = policy_reasons(edited)
+    found = [r for r in reasons if r.service == served.id and not r.station]
+    assert len(found) == 1
+    assert f"{served.protocol} {served.port}" in found[0].why
+    assert not judge_retirement(UNIT, Stage.DRAIN, edited).allowed
+    assert not policy_reasons(waived(edited, *reasons))
+
+
 def replace_cells(scene: Situation, cells: Any) -> Situation:
     """The same situation with other cells expected."""
     scene.__dict__["cells"] = cells
     return scene
 
 
-def test_needs_that_are_not_on_record_refuse() -> None:
+@pytest.mark.parametrize("lost", ["asked", "services"])
+def test_needs_that_are_not_on_record_refuse(lost: str) -> None:
     """Where a cutover does not say what was needed then, nobody can tell what was dropped."""
     scene = at_drain()
-    terms = {u: t.altered(asked=None) for u, t in scene.policies.terms.items()}
+    terms = {u: t.altered(**{lost: None}) for u, t in scene.policies.terms.items()}
     found = policy_reasons(replace(scene, policies=replace(scene.policies, terms=terms)))
     assert any("what the windows of" in r.why for r in found)
 
@@ -290,6 +317,13 @@ def test_what_was_asked_is_read_as_it_was_written_or_not_at_all(told: Any) -> No
     """Only rows of five texts are what was asked."""
     whole = isinstance(told, list) and all(len(row) == 5 and all(isinstance(t, str) for t in row) for row in told)
     assert read_asked(told) == (tuple(map(tuple, told)) if whole else None)
+
+
+@given(st.one_of(st.none(), st.text(), st.dictionaries(st.text(), st.one_of(st.text(), st.integers()))))
+def test_what_was_asked_of_services_is_read_as_it_was_written_or_not_at_all(told: Any) -> None:
+    """Only texts by text are what was asked."""
+    whole = isinstance(told, dict) and all(isinstance(text, str) for text in told.values())
+    assert read_services(told) == (told if whole else None)
 
 
 def test_terms_that_are_not_on_record_refuse() -> None:
