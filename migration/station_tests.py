@@ -1,8 +1,9 @@
 """A pytest plugin for a county's CI: one test for each check of each station, measured from the station over SSH.
 
 `pytest --extranet-county DIR` collects `STATION::PLANE-SERVICE-FAMILY` (what is blocked: `PLANE-!SERVICE-FAMILY`). The
-first test of a station measures all of its selected tests in one session, by pytest-testinfra. What fails
-or is unknown fails, and a run that measured nothing fails. Without the option nothing is imported and nothing changes.
+first test has all stations measured, many at a time, all selected tests of a station in one session, by pytest-testinfra;
+each test waits for its own station alone. What fails or is unknown fails, and a run that measured nothing fails. Without
+the option nothing is imported and nothing changes.
 
 `--extranet-units` takes only what stands on those units' LANs: a pipeline follows what is cut over, and the JUnit report
 names the units that were left out.
@@ -15,9 +16,10 @@ by digest.
 from __future__ import annotations
 
 import tempfile
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
     from migration.campaign import Campaign
     from migration.evidence import Evidence
     from migration.matrix import Matrix
-    from nornir_tasks.stations.hops import HopBook
     from nornir_tasks.stations.model import Check, Result
-    from nornir_tasks.stations.wayback import Sights
 
 _COUNTY, _STATIONS, _EVIDENCE = "extranet_county", "extranet_stations", "extranet_evidence"
 _UNITS = "extranet_units"
@@ -115,9 +115,11 @@ class StationTests:
         self.results: dict[str, Result] = {}
         self.kept: dict[str, str] = {}
         """Digests of evidence by station; empty where nothing was to be kept."""
-        self.sights: Sights | None = None
-        self.looked_back = 0.0
-        """When the servers began to look; what a station sees counts from then."""
+        self.begun: dict[str, float] = {}
+        """When the measuring of a station began; what it sees counts from then."""
+        self.arrived: dict[str, SimpleQueue[Sequence[Result] | None]] = {}
+        """What comes of each station once; None when nothing will."""
+        self.broken: BaseException | None = None
         self.reported = 0
         self._collect_county()
         if config.getoption("dist", "no") == "load":
@@ -188,45 +190,64 @@ class StationTests:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def result_of(self, item: CheckItem) -> Result:
-        """Return a check's result; the first of a station measures all of that station that was selected."""
+        """Return a check's result; the first test of a run has all stations measured, several at a time."""
+        station = item.check.station
         if item.check.id not in self.results:
-            batch = [
-                i.check
-                for i in item.session.items
-                if isinstance(i, CheckItem) and i.check.station == item.check.station
-            ]
-            self._measure(batch, self.look_back(item, batch))
+            if station not in self.begun:
+                self._begin(item)
+            found = self._await(station)
+            try:
+                self.kept[station] = self._keep(found, self.begun[station])
+            finally:
+                self.results |= {r.check.id: r for r in found}
         return self.results[item.check.id]
 
-    def look_back(self, item: CheckItem, batch: list[Check]) -> Sights:
-        """Return what servers see of the ways back: of all that was selected at once, or of a worker's next station."""
-        from nornir_tasks.stations.collect import measure_back
+    def _begin(self, item: CheckItem) -> None:
+        """Begin to measure all that was selected; one of xdist's workers only the station whose turn it is."""
+        alone = hasattr(self.config, "workerinput")
+        items = (i for i in item.session.items if isinstance(i, CheckItem))
+        chosen = [i.check for i in items if not alone or i.check.station == item.check.station]
+        now = self.campaign.clock.now().timestamp()
+        stations = {c.station for c in chosen}
+        self.begun |= dict.fromkeys(stations, now)
+        self.arrived |= {station: SimpleQueue() for station in stations}
+        threading.Thread(target=self._measure, args=(chosen,), daemon=True).start()
 
-        if self.sights is None:
-            self.looked_back = self.campaign.clock.now().timestamp()
-        if hasattr(self.config, "workerinput"):
-            return measure_back(batch, self.county, self.access, hops=self.matrix.hops)
-        if self.sights is None:
-            chosen = [i.check for i in item.session.items if isinstance(i, CheckItem)]
-            self.sights = measure_back(chosen, self.county, self.access, hops=self.matrix.hops)
-        return self.sights
+    def _measure(self, chosen: Sequence[Check]) -> None:
+        """Measure, and hand on each station's results as they come."""
+        from nornir_tasks.stations.collect import measure
 
-    def _measure(self, batch: Sequence[Check], sights: Sights) -> None:
-        """Measure one station, and keep what it saw before any of its tests is told."""
-        found = measure_through_testinfra(batch, self.county, self.access, self.matrix.hops, sights)
         try:
-            self.kept[batch[0].station] = self._keep(batch, found, self.looked_back)
+            measure(
+                chosen,
+                self.county,
+                self.access,
+                hops=self.matrix.hops,
+                on_station=lambda station, found: self.arrived[station].put(found),
+                transport=TestinfraSessions(self.access),
+            )
+        except BaseException as error:  # noqa: BLE001 - raised in the tests of all stations that wait
+            self.broken = error
         finally:
-            self.results |= {r.check.id: r for r in found}
+            for station in {c.station for c in chosen}:
+                self.arrived[station].put(None)
 
-    def _keep(self, batch: Sequence[Check], found: Sequence[Result], began: float) -> str:
+    def _await(self, station: str) -> Sequence[Result]:
+        found = self.arrived[station].get()
+        if found is None:
+            self.arrived[station].put(None)  # for its next test
+            raise StationNotMeasuredError(station) from self.broken
+        return found
+
+    def _keep(self, found: Sequence[Result], began: float) -> str:
         """Keep a station's results as evidence, bound to what the routers run now; return its digest."""
         if not self.recorded and self.apart is None:
             return ""
         from migration.evidence import write_evidence
         from migration.measuring import bind, devices_under_checks, keep, legacy_under_checks, read_bound
 
-        under = [*devices_under_checks(self.county, batch), *legacy_under_checks(self.campaign, batch)]
+        checks = [r.check for r in found]
+        under = [*devices_under_checks(self.county, checks), *legacy_under_checks(self.campaign, checks)]
         bound = read_bound(self.campaign, under)
         evidence: Evidence = bind(self.campaign, found, bound=bound, began=began)
         if self.recorded:
@@ -273,6 +294,13 @@ class CheckNotPassedError(AssertionError):
     def __init__(self, result: Result) -> None:
         self.result = result
         super().__init__(result.why)
+
+
+class StationNotMeasuredError(Exception):
+    """Nothing came of a station, not even why: what was raised besides says it."""
+
+    def __init__(self, station: str) -> None:
+        super().__init__(f"{station}: measuring it broke off")
 
 
 class EvidenceNotKeptError(Exception):
@@ -333,27 +361,17 @@ class CheckItem(pytest.Item):
         return self.path / "services.csv", None, f"{self.check.station}: {self.name}"
 
 
-def measure_through_testinfra(
-    checks: Sequence[Check], county: County, access: Access, hops: HopBook, sights: Sights | None = None
-) -> list[Result]:
-    """Measure one station's checks in one testinfra session: the same agent, sent inside the command."""
-    from nornir_tasks.stations import collect
+class TestinfraSessions:
+    """Takes requests to stations in testinfra sessions: the same agent, sent inside the command."""
 
-    station = checks[0].station
-    try:
-        address = access.addresses.get(station)
-        if address is None:
-            raise collect.no_address(station)
-        request, nonce = collect.build_request(checks, access, county, collect.DEADLINE_S)
-        began = time.time()
-        text = _run_on(station, address, access, collect.build_command(request))
-        window = (began, time.time())
-        return collect.read_results(checks, text, nonce=nonce, hops=hops, county=county, window=window, sights=sights)
-    except collect.StationUnmeasuredError as error:
-        return collect.unmeasured(checks, error.aspect, error.why, at=time.time(), missing=error.missing)
-    except Exception as error:  # noqa: BLE001 - the one boundary per station: recorded, never lost
-        words = f"measuring {station} - expected done, found {type(error).__name__}: {str(error)[:200]}"
-        return collect.unmeasured(checks, "agent", words, at=time.time())
+    def __init__(self, access: Access) -> None:
+        self.access = access
+
+    def __call__(self, station: str, address: str, request: str) -> str:
+        """Ask a station; return what it printed."""
+        from nornir_tasks.stations.collect import build_command
+
+        return _run_on(station, address, self.access, build_command(request))
 
 
 def _run_on(station: str, address: str, access: Access, command: str) -> str:

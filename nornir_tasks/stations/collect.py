@@ -17,7 +17,6 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +43,8 @@ from nornir_tasks.stations.sessions import hold_session
 from nornir_tasks.stations.throughput import Carried, measure_floors
 from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, request_of, way_back_of, ways_by_server
 
+Transport = Callable[[str, str, str], str]
+"""Takes a packed request to a station (by id) at an address, and returns what it printed."""
 OnStation = Callable[[str, Sequence[Result]], None]
 """Told when a station is through: its id and its results. Called from one thread at a time."""
 
@@ -69,13 +70,15 @@ def measure(
     workers: int = SESSIONS,
     on_station: OnStation | None = None,
     deadline_s: float = DEADLINE_S,
+    transport: Transport | None = None,
 ) -> list[Result]:
     """Run checks from their stations and return one result each, in the order of the checks.
 
     `hops` names the routers (`Matrix.hops`); `deadline_s` is how long a station may take for all its checks. A station
     that cannot be reached, logged in to or understood has a result `unknown`, with the reason, for each of its checks.
+    `transport` is how stations are asked, where not by our own sessions.
     """
-    return _Measuring(county, access, hops, workers, on_station).run(tuple(checks), deadline_s)
+    return _Measuring(county, access, hops, workers, on_station, transport).run(tuple(checks), deadline_s)
 
 
 def measure_until(
@@ -141,6 +144,7 @@ class _Measuring:
     hops: HopBook
     workers: int
     on_station: OnStation | None
+    transport: Transport | None = None
 
     def run(self, checks: tuple[Check, ...], deadline_s: float) -> list[Result]:
         """Measure all stations and their servers' ways back, several at a time, servers first: they take longest."""
@@ -207,6 +211,8 @@ class _Measuring:
                     f"a session - expected fewer than {most} open with it, found {most} for {deadline_s + GRACE_S:g} s"
                 )
                 raise StationUnmeasuredError("ssh", words, Missing.TIMED_OUT)
+            if self.transport is not None and vantage in self.county.station_by_id:
+                return self.transport(vantage, address, request)
             return _talk(ssh_command(self.access, address), build_script(request), deadline_s)
 
     def listen(self, vantage: str, words: Mapping[str, Any]) -> subprocess.Popen[bytes]:
@@ -341,19 +347,6 @@ def _with_floor(result: Result, carried: Mapping[str, Carried]) -> Result:
     rest = tuple(f for f in result.findings if f.aspect != found.finding.aspect)
     more = {"findings": (*rest, found.finding), "raw": {**result.raw, **found.raw}}
     return conclude(result.model_copy(update=more))
-
-
-def measure_back(
-    checks: Iterable[Check], county: County, access: Access, *, hops: HopBook, deadline_s: float = DEADLINE_S
-) -> Sights:
-    """Measure only the ways back that checks ask for: for transports that ask the stations in their own way."""
-    work = _Measuring(county, access, hops, 1, None)
-    out = Sights()
-    by_server = ways_by_server(checks)
-    with ThreadPoolExecutor(max_workers=max(1, len(by_server))) as pool:
-        for sights in pool.map(lambda name: work.look_back(name, by_server[name], deadline_s), by_server):
-            out.merge(sights)
-    return out
 
 
 def _as_unmeasured(vantage: str, error: Exception) -> StationUnmeasuredError:

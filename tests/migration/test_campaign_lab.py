@@ -163,19 +163,21 @@ def test_a_village_retires_stage_by_stage_and_comes_back(town: Town) -> None:
 
 
 @pytest.mark.heavy
-def test_a_town_drains_while_its_villages_still_use_its_line(town: Town) -> None:
-    """What the gate allows the act can keep: a town's own route goes though a village behind it is not cut over."""
-    unit, behind = "social-security@chengguan", "social-security@chengguan-xichang"
-    assert town.state(behind) == "provisioned"
+def test_a_town_drains_while_its_villages_still_hold_its_line(town: Town) -> None:
+    """A town's own route goes once its villages are proven with it; its line is not shut before theirs."""
+    unit, behind = both = ("social-security@chengguan", "social-security@chengguan-xichang")
     town.run("cutover", unit, "--yes", expect=GOOD)
-    town.soak(unit)
-    town.run("prove", unit, "--yes", expect=GOOD)
+    refused = town.run("prove", unit, "--yes", expect=REFUSED)
+    assert f"{behind} hangs behind the line" in refused.stdout
+    town.run("cutover", behind, "--yes", expect=GOOD)
+    town.soak(*both)
+    town.run("prove", *both, "--yes", expect=GOOD)
     town.run("retire", unit, "--until", "drained", "--yes", expect=GOOD)
-    assert town.state(unit) == "drained"
+    assert (town.state(unit), town.state(behind)) == ("drained", "cut_over")
     refused = town.run("retire", unit, "--until", "shut", "--yes", expect=REFUSED)
     assert f"{behind} still hangs on this link" in refused.stdout
     town.run("retire", unit, "--undo", "--yes", expect=GOOD)
-    town.run("cutover", unit, "--back", "--yes", expect=GOOD)
+    town.run("cutover", *both, "--back", "--yes", expect=GOOD)
 
 
 WINDOW = "chengguan-center/hrss/hrss/ipv4"

@@ -1,4 +1,4 @@
-"""Power loss and full disks at every point between two events of the ledger, on real routers: nothing twice, nothing forgotten.
+"""Kills, power loss and full disks at every point between two events of the ledger, on real routers: nothing twice or forgotten.
 
 Each journey is broken before and after every single event that it records; then the same command is run again. A journey
 ends where it was to end, each router holds all of it or nothing, and the ledger has one outcome for each intent.
@@ -6,6 +6,7 @@ ends where it was to end, each router holds all of it or nothing, and the ledger
 
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from inventory.model import EXTRANET
 from migration.events import Event, Kind
 from migration.steps import new_change_id
 from nornir_tasks import changes as wire
@@ -27,7 +29,7 @@ UNIT = "party-edu@chengguan-wabei"
 LINE = "real-estate@chengguan"
 """A unit with a line of its own: its ports are shut and its lines removed at both ends."""
 ROUTER, DRIFT = "chengguan-wabei-r1", "ipv6 route 2001:db8:dead::/48 blackhole"
-KILLED = -9
+KILLED, SETTLED_S = -9, 180
 STATES = ("provisioned", "cut_over", "soaked", "drained", "shut", "removed", "released")
 pytestmark = [pytest.mark.lab, pytest.mark.heavy, pytest.mark.timeout(1800)]
 
@@ -118,6 +120,13 @@ def _go_on(town: Town, unit: str, now: str) -> None:
         town.run(*stage, expect=GOOD)
 
 
+def take_to_start(town: Town, journey: Journey) -> None:
+    """Bring a journey's unit to its start, so that its command is allowed."""
+    take_to(town, journey.what, journey.start)
+    if journey.end in {"drained", "shut"} and journey.command[-2:] != ("--undo", "--yes"):
+        town.soak(journey.what)  # a line that was opened again soaks anew
+
+
 @contextmanager
 def kept(town: Town, place: Path) -> Iterator[Callable[[], None]]:
     """Give what puts the county's folder and all routers back as they are now; at the end it is done once more."""
@@ -148,19 +157,13 @@ def kept(town: Town, place: Path) -> Iterator[Callable[[], None]]:
 @contextmanager
 def travelled_again(town: Town, journey: Journey, place: Path) -> Iterator[Callable[[], None]]:
     """Give what brings the journey's unit to its start once more, though no command may lead back from its end."""
-
-    def start() -> None:
-        take_to(town, journey.what, journey.start)
-        if journey.end in {"drained", "shut"} and journey.command[-2:] != ("--undo", "--yes"):
-            town.soak(journey.what)  # a line that was opened again soaks anew
-
     if not journey.final:
-        yield start
+        yield lambda: take_to_start(town, journey)
         return
     take_to(town, journey.what, "shut")
     town.soak(journey.what)
     with kept(town, place / "shut"):
-        start()
+        take_to_start(town, journey)
         with kept(town, place / "start") as put_back:
             yield put_back
 
@@ -188,9 +191,9 @@ def test_killed_between_any_two_events_it_is_finished_by_the_same_command(
 ) -> None:
     """Kill -9 before and after every event of a journey: the same command again ends it, done once."""
     journey = JOURNEYS[name]
-    with travelled_again(town, journey, tmp_path) as take_to_start:
+    with travelled_again(town, journey, tmp_path) as again:
         struck = 0
-        take_to_start()
+        again()
         for number in count(1):
             for when in ("before", "after"):
                 start, begun = town.configs(), town.campaign.events()
@@ -207,8 +210,51 @@ def test_killed_between_any_two_events_it_is_finished_by_the_same_command(
                 if journey.start != journey.end:  # a proof may be made twice
                     since = town.campaign.events()[len(begun) :]
                     assert set(find_done(since, journey.what).values()) <= {1}, moment
-                take_to_start()
+                again()
                 assert town.configs() == start, moment
+
+
+def routers_of(town: Town, unit: str) -> list[str]:
+    """Return the routers at a unit's site: of its old network, and of the extranet."""
+    found = town.campaign.find_unit(unit)
+    devices = town.campaign.county.devices
+    return [d.id for d in devices if d.site == found.site and d.network in {EXTRANET, found.network}]
+
+
+def run_until_good(town: Town, *command: str) -> None:
+    """Run a command until it is done: routers that have just started have to find one another first."""
+    ends = time.monotonic() + SETTLED_S
+    while (done := town.run(*command)).returncode != GOOD:
+        assert time.monotonic() < ends, (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("name", ["cutover", "drain"])
+def test_power_that_goes_between_any_two_events_is_survived(town: Town, name: str) -> None:
+    """The operator's machine and both routers of a site without power at any event: the same command ends it, done once."""
+    journey = JOURNEYS[name]
+    routers = routers_of(town, journey.what)
+    assert len(routers) == 2
+    off = [town.fault_command("stop", router) for router in routers]
+    power_cut = " && ".join([*off, "kill -KILL $PPID"])
+    take_to_start(town, journey)
+    for number in count(1):
+        for when in ("before", "after"):
+            start, begun = town.configs(), town.campaign.events()
+            moment = f"{when} migration.ledger:Ledger.append {number}"
+            done = town.break_at(power_cut, moment, *journey.command, expect=None)
+            if done.returncode == GOOD:
+                assert number > 4, "the journey records too little to have been broken"
+                return
+            assert done.returncode == KILLED, done.stderr
+            for router in routers:
+                town.fault("start", router)
+            run_until_good(town, *journey.command)
+            assert find_state(town, journey.what) == journey.end, moment
+            assert_whole(town)
+            since = town.campaign.events()[len(begun) :]
+            assert set(find_done(since, journey.what).values()) <= {1}, moment
+            take_to_start(town, journey)
+            assert town.configs() == start, moment
 
 
 @pytest.mark.parametrize("name", ["push", "cutover", "prove", "drain", "remove"])
@@ -216,8 +262,8 @@ def test_a_disk_that_fills_before_any_event_loses_nothing(town: Town, name: str,
     """With the disk full from before any one event on, devices go back or hold all of it; with room, the command ends it."""
     journey = JOURNEYS[name]
     ballast = town.folder / ".ballast"
-    with travelled_again(town, journey, tmp_path) as take_to_start:
-        take_to_start()
+    with travelled_again(town, journey, tmp_path) as again:
+        again()
         for number in count(1):
             start = town.configs()
             fill = f"dd if=/dev/zero of={ballast} bs=64k 2>/dev/null; true"
@@ -233,5 +279,5 @@ def test_a_disk_that_fills_before_any_event_loses_nothing(town: Town, name: str,
             town.run(*journey.command, expect=GOOD)
             assert find_state(town, journey.what) == journey.end, moment
             assert_whole(town)
-            take_to_start()
+            again()
             assert town.configs() == start, moment

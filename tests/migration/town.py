@@ -134,10 +134,13 @@ def said_of(verdict: Verdict, check: str) -> str:
 
 
 @contextmanager
-def open_town(folder: Path, timers: Mapping[str, int], *, towns: int = 1) -> Iterator[Town]:
+def open_town(folder: Path, timers: Mapping[str, int], *, towns: int = 1, ledger_url: str = "") -> Iterator[Town]:
     """Build a lab of the first towns, provisioned, its county units cut over; it is gone afterwards, whatever happens."""
     skip_without_machine()
     copy_county(folder)
+    if ledger_url:
+        with (folder / "county.yaml").open("a", encoding="utf-8") as stream:
+            stream.write(f"ledger_url: {ledger_url}\n")
     policy = folder / "policy.yaml"
     text = policy.read_text("utf-8")
     for name, seconds in {**QUICK_SOAK, **timers}.items():
