@@ -1,26 +1,29 @@
 """Whether lines carry their floor: one station a line sends a little, evenly, to a sink at the server.
 
-A probe never sends faster than the floor it asks for, and lines of one town are measured one after the other, because
-villages share their town's line.
+A probe never sends faster than the floor it asks for, and all probes that run at once take no more than half of any line
+they cross: villages share their town's line.
 """
 
 from __future__ import annotations
 
 import secrets
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from inventory.model import County
+from inventory.model import EXTRANET, County
 from nornir_tasks.stations.model import Check, Finding, Missing, Outcome
 
 SECONDS = 1.0
 _WAIT_S = 10.0
 """How long a station waits for the sink to be there."""
 _A_FLOW_S = 6.0
-_TOWNS_AT_ONCE = 4
+_AT_ONCE = 16
+_MOST_SHARE = 0.5
+"""The share of any line that probes take together."""
 _FIRST_PORT, _PORTS = 40000, 20000
 
 Ask = Callable[[str, Mapping[str, Any], float], Mapping[str, Any]]
@@ -40,19 +43,45 @@ def measure_floors(checks: Sequence[Check], county: County, ask: Ask, listen: Li
     """Measure each check's line; return what came of it by check id, never fewer than asked."""
     flows = {c.id: _flow(c) for c in checks}
     by_server: dict[str, list[dict[str, Any]]] = {}
-    by_town: dict[str, list[Check]] = {}
     for check in checks:
         by_server.setdefault(check.server, []).append(flows[check.id])
-        by_town.setdefault(county.town_of(county.station_by_id[check.station].site), []).append(check)
     out: dict[str, Carried] = {}
 
-    def measure_town(town: str) -> None:
-        for check in by_town[town]:
-            out[check.id] = _measure_one(check, flows[check.id], ask)
+    def measure(check: Check) -> None:
+        out[check.id] = _measure_one(check, flows[check.id], ask)
 
-    with _sinks(by_server, len(checks), listen), ThreadPoolExecutor(_TOWNS_AT_ONCE) as pool:
-        list(pool.map(measure_town, by_town))
+    with _sinks(by_server, len(checks), listen), ThreadPoolExecutor(_AT_ONCE) as pool:
+        for together in share_out(checks, county):
+            list(pool.map(measure, together))
     return out
+
+
+def share_out(checks: Sequence[Check], county: County) -> list[list[Check]]:
+    """Return the checks in rounds, such that those of one round take together at most half of any line they cross.
+
+    One that takes more by itself, or crosses a line of unknown bandwidth, has that line for itself.
+    """
+    most_kbps: dict[str, float] = {}
+    for circuit in county.circuits:
+        if circuit.network == EXTRANET:
+            most_kbps.setdefault(circuit.site, _MOST_SHARE * 1000 * (circuit.bandwidth_mbps or 0))
+    rounds: list[list[Check]] = []
+    taken: list[Counter[str]] = []
+    for check in checks:
+        site = county.station_by_id[check.station].site
+        more = dict.fromkeys({site, county.town_of(site)}, check.floor_kbps)
+        fits = (
+            number
+            for number, kbps in enumerate(taken)
+            if all(not kbps[line] or kbps[line] + more[line] <= most_kbps.get(line, 0) for line in more)
+        )
+        number = next(fits, len(rounds))
+        if number == len(rounds):
+            rounds.append([])
+            taken.append(Counter())
+        rounds[number].append(check)
+        taken[number].update(more)
+    return rounds
 
 
 def _flow(check: Check) -> dict[str, Any]:
