@@ -399,7 +399,9 @@ class Probing(Decided):
         default=10, gt=0, le=100, description="Mbit/s that a throughput probe never exceeds", examples=[10]
     )
     throughput_in_proof: bool = Field(
-        default=False, description="whether a unit's proof measures the throughput of its line as well", examples=[True]
+        default=False,
+        description="whether each measurement of a cutover or proof takes lines' throughput, not only the first of a proof",
+        examples=[True],
     )
 
 

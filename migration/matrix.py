@@ -121,19 +121,7 @@ class Matrix(Model):
 
         With `every_leg`, one check of each plane's leg at a line's end: so that each unit's proof holds one.
         """
-        chosen: dict[tuple[str, str], str] = {}
-        floors = _floors_kbps(county)
-        for check in self.checks:
-            site = county.station_by_id[check.station].site
-            if check.expect == "reach" and check.unit is None and site in floors:
-                chosen.setdefault((site, check.plane if every_leg else ""), check.id)
-        ids = set(chosen.values())
-
-        def asking(check: Check) -> Check:
-            floor = floors[county.station_by_id[check.station].site]
-            return check.altered(way=(*check.way, WayAspect.THROUGHPUT), floor_kbps=floor)
-
-        checks = tuple(asking(c) if c.id in ids else c for c in self.checks)
+        checks = ask_throughput(self.checks, county, every_leg=every_leg)
         return Matrix(checks=checks, hops=self.hops, unit_legs=self.unit_legs, stations=self.stations)
 
     def _keep(self, checks: Iterable[Check], what: str) -> Matrix:
@@ -167,6 +155,28 @@ def build_matrix(county: County, topology: Topology, plan: AddressPlan, access: 
     }
     matrix = Matrix(checks=tuple(checks), hops=hops, unit_legs=legs, stations=tuple(s.id for s in county.stations))
     return matrix.with_throughput(county, every_leg=True) if county.policy.probing.throughput_in_proof else matrix
+
+
+def ask_throughput(checks: Iterable[Check], county: County, *, every_leg: bool = False) -> tuple[Check, ...]:
+    """Return these checks, one of each extranet line that they go over asking whether it carries its floor.
+
+    With `every_leg`, one of each plane's leg at a line's end.
+    """
+    given, floors = tuple(checks), _floors_kbps(county)
+
+    def leg_of(check: Check) -> tuple[str, str]:
+        return county.station_by_id[check.station].site, check.plane if every_leg else ""
+
+    asked = {leg_of(c) for c in given if c.floor_kbps}
+    out: list[Check] = []
+    for check in given:
+        leg = leg_of(check)
+        if check.expect == "reach" and check.unit is None and leg[0] in floors and leg not in asked:
+            asked.add(leg)
+            out.append(check.altered(way=(*check.way, WayAspect.THROUGHPUT), floor_kbps=floors[leg[0]]))
+        else:
+            out.append(check)
+    return tuple(out)
 
 
 def _floors_kbps(county: County) -> dict[str, int]:

@@ -15,6 +15,7 @@ from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.cutover import UnitReport, cut_over_phases, group_units, measure_provided
 from migration.gates import Stage, Verdict, judge_trial, users_of
+from migration.matrix import ask_throughput
 from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import Phases, everyone_else, move_units, show_phases, unit_checks
 from migration.proof import Reason, ReasonKind
@@ -70,26 +71,31 @@ def _refuse_failing(
 ) -> dict[str, UnitReport]:
     """Measure what is to hold without the old paths before they are withheld; refuse the units of which something fails.
 
-    What failed is asked once more: one lost packet refuses nothing. What passes serves the proof as what worked before.
+    Each line that they go over has to carry its floor besides. What failed is asked once more: one lost packet refuses
+    nothing. What passes serves the proof as what worked before, and is on record.
     """
     county, records = campaign.county, campaign.records()
     after = [u for u in units if records[u.id].state.reached(UnitState.CUT_OVER)]
     mine = {u.id: unit_checks(campaign, users_of(county, u, Stage.DRAIN)) for u in after}
-    wanted = list({c.id: c for checks in mine.values() for c in checks}.values())
+    wanted = ask_throughput({c.id: c for checks in mine.values() for c in checks}.values(), county)
     if not wanted:
         return reports
+    floors = sum(c.floor_kbps > 0 for c in wanted)
+    carry = f", and {counted(floors, 'line')} to carry {'its' if floors == 1 else 'their'} floor" if floors else ""
     say(
-        f"· {counted(len(wanted), 'check')} that have to hold, first with the old {'paths' if len(after) > 1 else 'path'} up"
+        f"· {counted(len(wanted), 'check')} that have to hold{carry}, "
+        f"first with the old {'paths' if len(after) > 1 else 'path'} up"
     )
-    first, _ = measure_now(campaign, wanted, beside=campaign.matrix.checks, on_progress=on_progress)
+    first, evidence = measure_now(campaign, wanted, units=mine, beside=campaign.matrix.checks, on_progress=on_progress)
+    keep(campaign, evidence)
     again = [r.check for r in first if r.outcome is not Outcome.PASSED]
     if not again:
         return reports
     results, evidence = measure_now(campaign, again, units=mine, on_progress=on_progress)
+    keep(campaign, evidence)
     failing = {r.check.id: r for r in results if r.outcome is not Outcome.PASSED}
     if not failing:
         return reports
-    keep(campaign, evidence)
     out = dict(reports)
     for unit, checks in mine.items():
         against = tuple(_say_failing(failing[c.id]) for c in checks if c.id in failing)

@@ -71,6 +71,28 @@ def test_a_station_that_still_asks_the_old_name_server_holds_its_unit(town: Town
     town.run("gate", "explain", UNIT, expect=GOOD)
 
 
+def test_a_line_that_carries_a_fraction_of_its_bandwidth_is_not_relied_on(town: Town) -> None:
+    """A line narrowed to a five-hundredth: probes pass, and nothing is withheld for a proof until it is mended."""
+    before = town.configs()
+    town.fault("slow", "x-chengguan-core1", "2000")
+    try:
+        assert town.ping(PAY)
+        town.run("verify", "--unit", UNIT, expect=GOOD)
+        refused = town.run("prove", UNIT, "--yes", expect=REFUSED)
+        said = " ".join(refused.stdout.split())
+        assert "and 1 line to carry its floor" in refused.stdout + refused.stderr
+        assert re.search(r"throughput: 10000 kbit/s to \S+ - expected carried, found \d+ kbit/s arrive", said), said
+        assert "nothing was withheld" in said
+        assert (town.configs(), town.armed()) == (before, [])
+        verdict = town.ask_gate(UNIT)
+        assert any("kbit/s arrive" in r.why for r in verdict.reasons), verdict
+    finally:
+        town.fault("mend", "slow x-chengguan-core1")
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.soak(UNIT)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+
+
 def test_a_stranger_on_the_old_line_is_named(town: Town) -> None:
     """A host that no table names talks over the line: refused with its address and port; gone, the line soaks anew."""
     town.soak(UNIT)

@@ -36,6 +36,11 @@ class Town:
         """The same county, for looking on."""
         return open_campaign(self.folder)
 
+    def close(self) -> None:
+        """Close the record that looking on has opened."""
+        if "campaign" in vars(self) and "_reader" in vars(self.campaign):
+            self.campaign._reader.close()
+
     @cached_property
     def lab(self) -> LabState:
         """The lab."""
@@ -154,4 +159,5 @@ def open_town(folder: Path, timers: Mapping[str, int], *, towns: int = 1, ledger
         made.run("cutover", *HUBS, "--yes", expect=GOOD)
         yield made
     finally:
+        made.close()
         run_lab(folder, "down")
