@@ -21,16 +21,24 @@ import queue
 import re
 import select
 import socket
-import ssl
 import struct
 import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # to import them costs a station as much as all its echo requests
+    import ssl
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    FindingData = dict[str, Any]
+    Key = tuple[Any, ...]
+    Wait = tuple[float, Callable[[], bool]]
+    """Until when, unless something is true before."""
 
 SENTINEL = "EXTRANET-STATION-ANSWER"
 PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
@@ -91,9 +99,6 @@ NETWORK_ERRORS = {
 
 QUEUED_ERRORS = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.EACCES, errno.EPROTO, errno.EAGAIN}
 """What a UDP socket may say about an earlier packet of its own when the next is sent."""
-
-FindingData = dict[str, Any]
-Key = tuple[Any, ...]
 
 
 class TurnedAwayError(OSError):
@@ -452,6 +457,8 @@ class Trust:
 
     def context(self, kind: str) -> ssl.SSLContext:
         """Return the `strict`, `lenient` (chain only) or `blind` context."""
+        import ssl
+
         with self._lock:
             if kind not in self._made:
                 made = ssl.create_default_context(cafile=self._ca_file)
@@ -602,11 +609,13 @@ def probe_banner(check: dict[str, Any], sock: socket.socket, timeout: float, pro
 
 def probe_web(check: dict[str, Any], sock: socket.socket, timeout: float, trust: Trust, probe: Probe) -> None:
     """Judge the certificate by chain, name and date; then the page."""
+    import ssl
+
     started = time.monotonic()
     name = check["dns_name"]
     try:
         context = trust.context("strict")
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         probe.note("tls", UNKNOWN, f"CA bundle on the station - expected readable, found {error}", started)
         return
     try:
@@ -620,7 +629,7 @@ def probe_web(check: dict[str, Any], sock: socket.socket, timeout: float, trust:
         words = f"certificate of {name} - expected valid, found {found}"
         probe.note("tls", FAILED, words + (extra and f" ({extra})"), started)
         return
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         if isinstance(error, socket.timeout):
             words = f"no handshake in {timeout:g} s"
         else:
@@ -649,7 +658,7 @@ def look_at_bad_certificate(
                         held = describe_certificate(tls)
                         return {"for": ", ".join(held["names"]), "until": held["not_after"]}, kept
                     return {"sha256": "".join(kept["chain"][:1])[:16]}, kept
-        except (OSError, ssl.SSLError):
+        except OSError:
             continue
     return {}, {}
 
@@ -672,7 +681,7 @@ def probe_page(check: dict[str, Any], tls: ssl.SSLSocket, timeout: float, probe:
     try:
         tls.sendall(request.encode())
         data = read_until(tls, started + timeout, enough)
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         probe.note("http", FAILED, f"GET {check.get('path') or '/'} - expected 200, found {error}", started)
         return
     line = re.match(rb"HTTP/1\.[01] (\d{3})", data)
@@ -729,7 +738,7 @@ def probe_blocked(check: dict[str, Any], timeout: float, trust: Trust) -> Probe:
                 data = read_until(sock, time.monotonic() + min(timeout, 1.0), lambda d: b"\n" in d, 512)
                 who = f"says {first_bytes(data)!r}" if data else ""
                 probe.seen["said"] = data[:MOST_PLAIN_BYTES].decode("latin-1")
-        except (OSError, ssl.SSLError):
+        except OSError:
             who = ""
     probe.note("tcp", FAILED, f"{where} - expected blocked, found open" + (who and f" ({who})"), started)
     return probe
@@ -1045,9 +1054,6 @@ class Tracer:
 
 # --- echoes ----------------------------------------------------------------------------------------------------------
 
-Wait = tuple[float, Callable[[], bool]]
-"""Until when, unless something is true before."""
-
 
 class Echo:
     """Echo requests to one address: a burst for loss and latency, and packets that may not be fragmented for their size.
@@ -1221,9 +1227,10 @@ class Echo:
                     break
         return number
 
-    def read(self) -> None:
-        """Take all answers and all errors."""
-        self._read_errors()
+    def read(self, *, errors: bool = True) -> None:
+        """Take all answers, and all errors where there may be some."""
+        if errors:
+            self._read_errors()
         while self.sock is not None:
             try:
                 data, control, _, _ = self.sock.recvmsg(4096, 256)
@@ -1393,8 +1400,8 @@ class Echoes:
                     self.at_work[number][0].read()
                     self._go_on(number)
             left_s = self.heap[0][0] - time.monotonic() if self.heap else 0.0
-            for number, _ in self.poller.poll(max(0, min(int(left_s * 1000) + 1, 1000))):
-                self.at_work[number][0].read()
+            for number, events in self.poller.poll(max(0, min(int(left_s * 1000) + 1, 1000))):
+                self.at_work[number][0].read(errors=bool(events & select.POLLERR))
                 if number in self.waits and self.waits[number][1]():
                     self._go_on(number)
         for echo, _ in self.at_work.values():

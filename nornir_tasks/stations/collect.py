@@ -154,7 +154,6 @@ class _Measuring:
         if not by_station:
             return []
         by_server = ways_by_server(checks)
-        _agent_either_way()  # once, before many threads ask for it
         gathering = _Gathering(by_station, set(by_server), self)
         floors = [c for c in checks if WayAspect.THROUGHPUT in c.way]
         if floors:  # before all else, so that the lines are as idle as they get
@@ -471,7 +470,12 @@ def pack_request(request: Mapping[str, Any]) -> tuple[str, str]:
 
 def build_script(request: str) -> str:
     """Return what goes to `python3 -`: the agent, and the request behind it."""
-    return f"{_agent_either_way()}\nmain({request!r})\n"
+    with _COMPILING:  # once, however many threads ask for it
+        agent = _agent_either_way()
+    return f"{agent}\nmain({request!r})\n"
+
+
+_COMPILING = threading.Lock()
 
 
 @cache
