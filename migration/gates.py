@@ -311,9 +311,15 @@ def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
     if terms.asked is None or terms.services is None:
         why = f"what the windows of {user.id} needed when it was cut over is not on record, so nobody can tell what was dropped"
         return [_say(ReasonKind.POLICY, why, f"needs not on record: {user.id}")]
+    cells, asks = situation.cells, situation.county.asks
+    dropped = [one for one in terms.asked if one not in cells]
+    # What is gone altogether was dropped, and is said so.
+    otherwise = [name for name, then in terms.services.items() if asks.get(name, then) != then]
+    if not dropped and not otherwise:
+        return []
     when = f"when the cutover of {user.id} was allowed ({say_moment(terms.at)})"
     todo = f"put the survey's tables back, or let two answer for it: 'extranet gate except {unit.id} --kind policy'"
-    dropped = [
+    out = [
         Reason(
             station=station,
             service=service,
@@ -321,21 +327,14 @@ def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
             kind=ReasonKind.POLICY,
             aspect=f"{plane}/{family}/{expect} dropped",
         )
-        for station, plane, service, family, expect in terms.asked
-        if (station, plane, service, family, expect) not in situation.cells
+        for station, plane, service, family, expect in dropped
     ]
-    asks = situation.county.asks
-    return dropped + [
-        Reason(
-            station="",
-            service=service,
-            why=f"{service} was {then} {when}, is {asks[service]} now: {todo}",
-            kind=ReasonKind.POLICY,
-            aspect=f"{user.id}: {then} → {asks[service]}",
-        )
-        for service, then in terms.services.items()
-        if asks.get(service, then) != then  # what is gone was dropped, and is said above
-    ]
+    for name in otherwise:
+        then, now = terms.services[name], asks[name]
+        why = f"{name} was {then} {when}, is {now} now: {todo}"
+        aspect = f"{user.id}: {then} → {now}"
+        out.append(Reason(station="", service=name, why=why, kind=ReasonKind.POLICY, aspect=aspect))
+    return out
 
 
 def _waited(
