@@ -13,9 +13,10 @@ from enum import StrEnum
 from inventory.model import EXTRANET, Circuit, County, Model, Unit
 from inventory.wording import say_span
 from migration.archive import judge_archives
+from migration.events import Event
 from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment, say_wait
 from migration.soak import judge_soak
-from migration.units import UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
+from migration.units import Step, UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
 from migration.waivers import excuse
 from nornir_tasks.drivers import Capabilities
 
@@ -266,7 +267,7 @@ def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], 
     out += [
         _say(
             ReasonKind.UNFINISHED,
-            f"a change of {record.unit} is unfinished ({event.key}): run the same command again to finish it",
+            f"a change of {record.unit} is unfinished ({event.key}): {_say_again(record.unit, event)}",
         )
         for event in record.open
         if event.key != situation.resuming
@@ -277,6 +278,26 @@ def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], 
             _say(ReasonKind.STATE, f"{record.unit} cannot {act} now - expected {expected}, found {record.state}")
         )
     return out
+
+
+_COMMANDS = {
+    Step.PROVE: "prove {}",
+    Step.CUTOVER: "cutover {}",
+    Step.DRAIN: "retire {}",
+    Step.SHUT: "retire {}",
+    Step.REMOVE: "retire {}",
+}
+
+
+def _say_again(unit: str, intent: Event) -> str:
+    """Say what finishes a step that was begun, by its intent."""
+    command = _COMMANDS.get(intent.body.get("step", ""))
+    if intent.body.get("step") == Step.BACK:
+        begun = intent.body.get("from")
+        command = "retire {} --undo" if begun in {UnitState.DRAINED, UnitState.SHUT} else "cutover {} --back"
+    if command is None:
+        return "run the same command again to finish it"
+    return f"run the same command again to finish it, 'extranet {command.format(unit)} --yes'"
 
 
 def _loosened(record: UnitRecord, situation: Situation) -> list[Reason]:
@@ -387,7 +408,11 @@ def _dependents(unit: Unit, stage: Stage, situation: Situation) -> list[Reason]:
             why = f"{other.id} still hangs on this link - expected {wanted} or later, found {record.state}"
             out.append(_say(ReasonKind.DEPENDENT, why))
         out += [
-            _say(ReasonKind.UNFINISHED, f"a change of {other.id} is unfinished ({event.key})") for event in record.open
+            _say(
+                ReasonKind.UNFINISHED,
+                f"a change of {other.id} is unfinished ({event.key}): {_say_again(other.id, event)}",
+            )
+            for event in record.open
         ]
         out += [_say(ReasonKind.RECORD, f"the record of {other.id} holds what cannot be: {p}") for p in record.problems]
     return out

@@ -94,7 +94,7 @@ def verify_ledger(
                 if keys or not checkpoints
                 else " whose signatures were not checked (--public-key, or checkpoint_keys in county.yaml)"
             )
-            console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.hash[:16]}{signed}")
+            console().print(f"[green]whole[/]: {counted(head.seq, 'event')}, head {head.seq}:{head.hash}{signed}")
         show_standing(standing)
     raise typer.Exit(1 if breaks else 0)
 
@@ -134,7 +134,9 @@ def checkpoint(
         body = {"file": str(path), "checkpoint": signed.model_dump(mode="json"), "pinned": bool(pin.keys)}
         print_json({**body, "public_key": public_line(private.public_key())})
         return
-    console().print(f"signed: {counted(signed.count, 'event')}, head {signed.hash[:16]}, by {signed.key}", markup=False)
+    console().print(
+        f"signed: {counted(signed.count, 'event')}, head {signed.count}:{signed.hash}, by {signed.key}", markup=False
+    )
     console().print(f"  {path}", markup=False)
     if not pin.keys:
         line = f'checkpoint_keys: ["{public_line(private.public_key())}"]'

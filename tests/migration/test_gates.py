@@ -620,6 +620,24 @@ def test_a_village_not_cut_over_holds_the_town() -> None:
     assert "fin@va1 is not cut over" in text_of(verdict)
 
 
+@pytest.mark.parametrize(
+    ("step", "start", "command"),
+    [
+        (Step.CUTOVER, UnitState.PROVISIONED, "cutover fin@ta"),
+        (Step.PROVE, UnitState.CUT_OVER, "prove fin@ta"),
+        (Step.DRAIN, UnitState.SOAKED, "retire fin@ta"),
+        (Step.BACK, UnitState.DRAINED, "retire fin@ta --undo"),
+        (Step.BACK, UnitState.CUT_OVER, "cutover fin@ta --back"),
+    ],
+)
+def test_what_was_interrupted_is_said_with_the_command_that_ends_it(step: Step, start: UnitState, command: str) -> None:
+    """The gate names what to type again, before anything else that it would have done."""
+    story = Story().go(*FIN, to=UnitState.CUT_OVER).wait_s(4000)
+    story.begin(step, "fin@ta", start, UnitState.DRAINED, "r-ta")
+    verdict = judge_retirement("fin@ta", "drain", situation_of(COUNTY, story, measure(COUNTY, story.at)))
+    assert f"'extranet {command} --yes'" in verdict.reasons[0].why
+
+
 def test_an_unfinished_change_holds_the_gate_but_not_itself() -> None:
     """An open intent refuses every other act on the unit; the command that takes it up again is not held by it."""
     story = told()
