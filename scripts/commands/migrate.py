@@ -479,9 +479,9 @@ def except_(
     """Propose an exception to a unit's next gate, confirm one, or take one back: two titles, two accounts, a reason, an expiry.
 
     It stands once another account (or EXTRANET_ACTOR) confirms it: --confirm ID --approved-by TITLE.
-    It excuses only reasons that stand now and that you name, and only a service that a station saw fail, a station
-    that did not answer, a wait, and a policy or survey that asks less. Exit 0 recorded (or shown), 3 when something
-    was named that nothing excuses.
+    It excuses only reasons that stand now and that you name.
+    They are of five kinds: a service seen to fail, a station that is silent, two waits, a policy or survey that asks less.
+    Exit 0 recorded (or shown), 3 when something was named that nothing excuses.
     """
     from rich.markup import escape
 
