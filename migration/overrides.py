@@ -17,7 +17,7 @@ from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind
 from migration.gates import Verdict, judge_cutover
-from migration.ledger import current_actor
+from migration.ledger import current_actor, current_login
 from migration.measuring import read_situation
 from migration.proof import EXCUSABLE, Reason
 from migration.retire import judge
@@ -126,7 +126,8 @@ def record_waiver(campaign: Campaign, draft: Draft) -> Waiver:
     """
     _refuse(draft.waiver, campaign)
     waiver = draft.waiver
-    campaign.ledger.append(Kind.EXCEPTION, waiver.id, waiver.body(), unit=waiver.unit)
+    body = {**waiver.body(), "login": current_login()}
+    campaign.ledger.append(Kind.EXCEPTION, waiver.id, body, unit=waiver.unit)
     return waiver
 
 
@@ -146,7 +147,7 @@ def confirm_waiver(campaign: Campaign, unit: Unit, name: str, *, approved_by: st
     if problem:
         raise WaiverInvalidError(f"exception {name} for {unit.id}: {problem}")
     if apply:
-        body = {"confirms": name, "approved_by": approved_by}
+        body = {"confirms": name, "approved_by": approved_by, "login": current_login()}
         campaign.ledger.append(Kind.EXCEPTION, f"{name}/confirmed/{current_actor()}", body, unit=unit.id)
         return next(w for w in waivers_on_record(campaign) if w.id == name)
     return here[name]

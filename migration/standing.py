@@ -26,7 +26,8 @@ class Standing(Model):
         """Say them for people, a line each; nothing where there is none."""
         for one in self.exceptions:
             end = to_iso(one.until)[:16]
-            who = f"by {one.by}, approved by {one.approved_by}, until {end}Z"
+            both = f" (both on one account, {one.one_login})" if one.one_login else ""
+            who = f"by {one.by}, approved by {one.approved_by}{both}, until {end}Z"
             yield " ".join(f"exception {one.id} to {one.gate} of {one.unit}: {who}: {one.why}".split())
         if self.unread:
             yield f"exceptions are not known: {self.unread}"

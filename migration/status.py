@@ -130,6 +130,8 @@ class ExceptionStatus(Model):
     why: str
     until: datetime
     reasons: int
+    one_login: str = ""
+    """The account and host where it was both proposed and confirmed; empty where those are two."""
     lines: tuple[str, ...]
 
 
@@ -267,6 +269,7 @@ def describe_exception(waiver: Waiver, now: datetime) -> ExceptionStatus:
         why=waiver.why,
         until=waiver.until,
         reasons=len(waiver.reasons),
+        one_login=waiver.one_login,
         lines=tuple(say_waiver(waiver, now)),
     )
 

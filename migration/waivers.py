@@ -2,8 +2,8 @@
 
 In the code an exception is a waiver, since Python's own exceptions are another thing. Pure: no clock, no file.
 
-    exception  {"id", "gate", "reasons": [Reason, …], "why", "by": title, "approved_by": title, "until": moment}
-    exception  {"confirms": id, "approved_by": title}
+    exception  {"id", "gate", "reasons": [Reason, …], "why", "by": title, "approved_by": title, "until": moment, "login"}
+    exception  {"confirms": id, "approved_by": title, "login": the account and host that it was typed on}
     exception  {"withdraws": id, "by": title, "why"}
 
 All are about the event's `unit`. The first only proposes: it stands once another actor, under the title that it names,
@@ -72,6 +72,9 @@ class Waiver(Model):
     confirmed: datetime | None = None
     confirmed_by: str = ""
     """The actor who confirmed it."""
+    login: str = ""
+    """The account and host on which it was proposed."""
+    confirmed_login: str = ""
     withdrawn: datetime | None = None
     withdrawn_by: str = ""
     withdrawn_why: str = ""
@@ -86,6 +89,11 @@ class Waiver(Model):
         if now >= self.until:
             return WaiverState.EXPIRED
         return WaiverState.PROPOSED if self.confirmed is None else WaiverState.STANDING
+
+    @property
+    def one_login(self) -> str:
+        """The account and host where both proposed and confirmed it: two titles, and perhaps one person. Empty where not."""
+        return self.login if self.confirmed is not None and self.login == self.confirmed_login else ""
 
     def covers(self, unit: str | None, gate: str) -> bool:
         """Tell whether it is about this gate of this unit."""
@@ -206,7 +214,8 @@ def fold_waivers(events: Iterable[Event], timers: Timers) -> tuple[Waiver, ...]:
         if confirms is not None:
             waiver = out.get(str(confirms))
             if waiver and not find_objection(waiver, event.unit, str(event.body.get("approved_by", "")), event.actor):
-                agreed = {"confirmed": event.moment, "confirmed_by": event.actor}
+                login = str(event.body.get("login", ""))
+                agreed = {"confirmed": event.moment, "confirmed_by": event.actor, "confirmed_login": login}
                 out[waiver.id] = waiver.model_copy(update=agreed)
         elif ends is None:
             waiver = _read(event, timers)
@@ -249,6 +258,7 @@ def _read(event: Event, timers: Timers) -> Waiver:
         until=until,
         recorded=event.moment,
         typed_by=event.actor,
+        login=str(event.body.get("login", "")),
     )
     return waiver.model_copy(update={"problem": find_problem(waiver, timers)})
 
@@ -284,6 +294,8 @@ def say_waiver(waiver: Waiver, now: datetime) -> Iterator[str]:
     if waiver.typed_by:
         confirmed = f", confirmed by {waiver.confirmed_by}" if waiver.confirmed else ""
         yield f"  recorded by {waiver.typed_by}{confirmed}"
+    if waiver.one_login:
+        yield f"  both on one account, {waiver.one_login}: two titles, and perhaps one person"
     yield f"  why: {waiver.why}"
     for reason in waiver.reasons:
         yield f"  {'excuses' if state is WaiverState.STANDING else 'named'} {reason}"

@@ -30,7 +30,7 @@ from migration.ledger.place import (
     has_ledger,
     refuse_gone_ledger,
 )
-from migration.ledger.record import ACTOR_VARIABLE, LEDGER_FILE, Ledger, Survey, current_actor
+from migration.ledger.record import ACTOR_VARIABLE, LEDGER_FILE, Ledger, Survey, current_actor, current_login
 
 __all__ = [
     "ACTOR_VARIABLE",
@@ -55,6 +55,7 @@ __all__ = [
     "UnfitBodyError",
     "campaign_lock",
     "current_actor",
+    "current_login",
     "find_ledger",
     "has_ledger",
     "name_place",

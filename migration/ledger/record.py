@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import pwd
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +70,16 @@ def current_actor() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a uid without a passwd entry, as in some containers
         return f"uid {os.getuid()}"
+
+
+def current_login() -> str:
+    """Return the account that this process runs as, who it was before sudo, and its host: no title hides it."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid {os.getuid()}"
+    before = os.environ.get("SUDO_USER", "").strip()
+    return f"{f'{before} as {name}' if before else name} at {socket.gethostname()}"
 
 
 @dataclass(frozen=True)

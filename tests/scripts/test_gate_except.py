@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from inventory.reader import load_county
 from migration.clock import SystemClock, to_iso
 from migration.events import Kind
-from migration.ledger import ACTOR_VARIABLE, Ledger
+from migration.ledger import ACTOR_VARIABLE, Ledger, current_login
 from migration.proof import Reason, ReasonKind
 from scripts.bench_gates import CHECKS, IN_USE, measure
 from scripts.main import app
@@ -75,8 +75,12 @@ def test_what_nothing_excuses_is_refused(county: Path) -> None:
     assert not (county / "ledger.sqlite").exists()
 
 
-def test_it_stands_when_another_account_confirms_it(county: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who proposed it cannot confirm it, nor can anybody under another title; another account can, once; both are shown."""
+@pytest.mark.parametrize("login", [current_login(), "zhang at another-host", ""])
+def test_it_stands_when_another_account_confirms_it(county: Path, monkeypatch: pytest.MonkeyPatch, login: str) -> None:
+    """Who proposed it cannot confirm it, nor can anybody under another title; another account can, once; both are shown.
+
+    Where both typed on one account of one host, every report says so.
+    """
     with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
         reason = Reason(station="", service="", why="soaking", kind=ReasonKind.SOAK).model_dump(mode="json")
         body = {
@@ -87,7 +91,7 @@ def test_it_stands_when_another_account_confirms_it(county: Path, monkeypatch: p
             "by": "财政局局长",
         }
         until = to_iso(datetime.now(UTC) + timedelta(days=3))
-        body |= {"approved_by": "县大数据局局长", "until": until}
+        body |= {"approved_by": "县大数据局局长", "until": until, "login": login}
         ledger.append(Kind.EXCEPTION, "ex-1", body, unit=UNIT, actor="first")
     words = ("--confirm", "ex-1", "--approved-by", "县大数据局局长")
     monkeypatch.setenv(ACTOR_VARIABLE, " First")
@@ -103,6 +107,9 @@ def test_it_stands_when_another_account_confirms_it(county: Path, monkeypatch: p
     assert code == 0, said
     assert "ex-1 stands" in said
     assert "recorded by first, confirmed by second" in said
+    both = f"both on one account, {login}"
+    assert (both in said) == (both in runner.invoke(app, ["status", "--county", str(county)]).stdout)
+    assert (both in said) == (login == current_login())
     assert "it is confirmed already" in gate_except(county, *words, "--yes")[1]
     assert gate_except(county, "--withdraw", "ex-1", "--by", "x", "--why", "y", "--yes")[0] == 0
     assert gate_except(county, *words, "--yes")[0] == 2
