@@ -89,13 +89,20 @@ def _say_who(unit: UnitCertificate, lang: Language) -> str:
 
 def _say_line(unit: UnitCertificate, lang: Language) -> str:
     d = unit.dossier
-    ends = f"{d.device or '-'} {d.port or ''} — {d.far_device or '-'} {d.far_port or ''}"
+    both = ((d.device, d.port), (d.far_device, d.far_port))
+    ends = [" ".join(filter(None, end)) for end in both if any(end)]
+    where = " — ".join(ends) or "-"
     rent = f"¥{d.monthly_rent_yuan:,}"
     if lang == "zh":
         rented = f"，{d.provider or '自有'} {d.bandwidth_mbps} Mbit/s，月租 {rent}" if d.rented else ""
-        return f"{d.tenant}“{d.network_name}”，{d.site_name}，线路 {d.circuit}{rented}；两端 {ends}。"
+        return f"{d.tenant}“{d.network_name}”，{d.site_name}，线路 {d.circuit}{rented}；{_ENDS[len(ends) > 1][0]} {where}。"
     rented = f", {d.provider or 'own'} {d.bandwidth_mbps} Mbit/s, {rent} a month" if d.rented else ""
-    return f"{d.tenant}: {d.network_name} at {d.site_name}, line {d.circuit}{rented}; ends {ends}."
+    return (
+        f"{d.tenant}: {d.network_name} at {d.site_name}, line {d.circuit}{rented}; {_ENDS[len(ends) > 1][1]} {where}."
+    )
+
+
+_ENDS = (("仅此一端", "its one end"), ("两端", "ends"))
 
 
 def _say_soak(unit: UnitCertificate, lang: Language) -> str:
