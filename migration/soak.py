@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -183,10 +183,12 @@ class _Watch:
         self.unit: Unit = self.lookout.unit
         self.policy: Soak = self.lookout.policy
         self.situation: Situation = self.lookout.situation
+        # Worked out here and not when first asked: each unit of a province asks, once.
+        self.begins = self._find_begin()
+        self.samples = self._find_samples()
 
-    @cached_property
-    def begins(self) -> float | None:
-        """When the stage's watch may begin; None: not yet."""
+    def _find_begin(self) -> float | None:
+        """Return when the stage's watch may begin; None: not yet."""
         entered = self.situation.record(self.unit.id).entered
         if self.stage == "remove":
             shut = entered.get(UnitState.SHUT)
@@ -196,9 +198,8 @@ class _Watch:
         cut = entered.get(UnitState.CUT_OVER)
         return cut.timestamp() if cut else None
 
-    @cached_property
-    def samples(self) -> list[SoakSample]:
-        """The unit's samples since then, in the ledger's order."""
+    def _find_samples(self) -> list[SoakSample]:
+        """Return the unit's samples since then, in the ledger's order."""
         begins = self.begins
         if begins is None:
             return []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import IPv4Network
 from typing import Literal
 
@@ -60,10 +59,14 @@ class Lookout:
     def __post_init__(self) -> None:
         self.unit: Unit = self.line.unit
         self.policy: Soak = self.situation.policy.soak
-
-    @cached_property
-    def quiet_since(self) -> float | None:
+        self.quiet_since = self._find_quiet()
         """When the last unit that the line carries was cut over; None while one is not."""
+        self.own_ports: dict[str, dict[str, LinePort]] = {}
+        """The line's ports by router and name."""
+        for port in self.line.ports:
+            self.own_ports.setdefault(port.device, {}).setdefault(port.name, port)
+
+    def _find_quiet(self) -> float | None:
         moments = []
         for unit in self.line.carried:
             record = self.situation.record(unit.id)
@@ -224,14 +227,6 @@ class Lookout:
                     yield seen, port
             elif seen.name not in self.line.declared_ports:
                 yield seen, None
-
-    @cached_property
-    def own_ports(self) -> dict[str, dict[str, LinePort]]:
-        """The line's ports by router and name."""
-        out: dict[str, dict[str, LinePort]] = {}
-        for port in self.line.ports:
-            out.setdefault(port.device, {}).setdefault(port.name, port)
-        return out
 
     def count_same(self, first: SoakSample, later: Sequence[SoakSample]) -> int:
         """Return how many samples after one show just what it showed: the same, and nothing became of the unit meanwhile."""
