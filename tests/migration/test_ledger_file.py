@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,6 +31,8 @@ from migration.ledger import (
 from tests.migration.ledger_homes import TARGET, fill
 from tests.migration.scene import T0, StoppedClock
 
+ENOUGH_LINES = 300
+"""Lines of the ledger that a record of two events runs at least."""
 TREE = Path(__file__).resolve().parents[2]
 
 
@@ -260,50 +264,79 @@ KILL_POINTS = """
 import os, sys
 from pathlib import Path
 import migration.ledger.record as module
+import alembic.command, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite
 from migration.ledger import Ledger
-place, stop = sys.argv[1], int(sys.argv[2])
 room = str(Path(module.__file__).parent)
-seen = 0
-def trace(frame, event, arg):
-    global seen
-    if not frame.f_code.co_filename.startswith(room):
-        return None
-    if event == "line":
-        seen += 1
-        if seen == stop:
-            os.kill(os.getpid(), 9)
-    return trace
-sys.settrace(trace)
-with Ledger.open(place, None, "lab t", folder=Path(sys.argv[3])) as ledger:
-    ledger.append("note", "first", {"a": 1})
-    with ledger.hold("a command"):
-        ledger.append("note", "second", {"a": 2})
-sys.settrace(None)
-print(seen)
+
+def run(place, folder, stop):
+    seen = 0
+    def trace(frame, event, arg):
+        nonlocal seen
+        if not frame.f_code.co_filename.startswith(room):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == stop:
+                os.kill(os.getpid(), 9)
+        return trace
+    sys.settrace(trace)
+    with Ledger.open(place, None, "lab t", folder=Path(folder)) as ledger:
+        ledger.append("note", "first", {"a": 1})
+        with ledger.hold("a command"):
+            ledger.append("note", "second", {"a": 2})
+    sys.settrace(None)
+    return seen
+
+for line in sys.stdin:
+    place, folder, stop = line.rstrip().split("\t")
+    child = os.fork()
+    if not child:
+        print(run(place, folder, int(stop)), end=" ", flush=True)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+@contextmanager
+def killing_runs() -> Iterator[Callable[[Path | str, Path, int], list[int]]]:
+    """Give what makes a record of two events in a process of its own, killed at its n-th line (0: never).
+
+    Returns its exit code, and before that, where it came to its end, how many lines it ran. One process has read the
+    code, and each run is its child: most of what a run takes would be reading it again.
+    """
+    command = [sys.executable, "-c", KILL_POINTS]
+    with subprocess.Popen(command, cwd=TREE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        stdin, stdout = parent.stdin, parent.stdout
+
+        def run(place: Path | str, folder: Path, stop: int) -> list[int]:
+            folder.mkdir()
+            stdin.write(f"{place}\t{folder}\t{stop}\n")
+            stdin.flush()
+            return [int(word) for word in stdout.readline().split()]
+
+        yield run
+        stdin.close()
+
+
 @pytest.mark.heavy
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 def test_killed_between_any_two_statements_the_chain_is_whole(tmp_path: Path) -> None:
     """Killed between any two statements of the ledger, from making the file on, a second run completes the record."""
-
-    def run(folder: Path, stop: int) -> subprocess.CompletedProcess[str]:
-        folder.mkdir()
-        command = [sys.executable, "-c", KILL_POINTS, str(folder), str(stop), str(folder)]
-        return subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)
-
-    whole = run(tmp_path / "whole", 0)
-    assert whole.returncode == 0, whole.stderr
-    for stop in range(1, int(whole.stdout) + 1):
-        folder = tmp_path / str(stop)
-        assert run(folder, stop).returncode == -signal.SIGKILL
-        with Ledger.open(folder, StoppedClock(), TARGET) as ledger:
-            assert ledger.verify() == [], stop
-            ledger.append("note", "first", {"a": 1})
-            ledger.append("note", "second", {"a": 2})
-            assert [e.key for e in ledger.events()] == ["first", "second"]
-            assert ledger.verify() == []
+    with killing_runs() as run:
+        lines, code = run(tmp_path / "whole", tmp_path / "whole", 0)
+        assert (code, lines > ENOUGH_LINES) == (0, True)
+        for stop in range(1, lines + 1):
+            folder = tmp_path / str(stop)
+            assert run(folder, folder, stop) == [-signal.SIGKILL], stop
+            with Ledger.open(folder, StoppedClock(), TARGET) as ledger:
+                assert ledger.verify() == [], stop
+                ledger.append("note", "first", {"a": 1})
+                ledger.append("note", "second", {"a": 2})
+                assert [e.key for e in ledger.events()] == ["first", "second"]
+                assert ledger.verify() == []
+            shutil.rmtree(folder)
 
 
 # --- one command at a time ---

@@ -20,7 +20,7 @@ from migration.ledger import Ledger, LedgerBrokenError, LedgerFormatError, Ledge
 from tests.migration.ledger_homes import TARGET, FileHome, Home, ServerHome, fill, opened
 from tests.migration.postgres_cluster import Cluster
 from tests.migration.scene import StoppedClock
-from tests.migration.test_ledger_file import KILL_POINTS, TREE, only_line
+from tests.migration.test_ledger_file import ENOUGH_LINES, TREE, killing_runs, only_line
 
 
 @pytest.fixture
@@ -128,23 +128,20 @@ def test_a_server_that_stays_away_is_said_and_nothing_is_doubled(
 @pytest.mark.timeout(3600)
 def test_killed_between_any_two_statements_the_chain_is_whole(cluster: Cluster, tmp_path: Path) -> None:
     """A process killed between any two statements leaves a whole chain, and a second run completes it."""
-
-    def run(home: ServerHome, stop: int) -> subprocess.CompletedProcess[str]:
-        home.folder.mkdir()
-        command = [sys.executable, "-c", KILL_POINTS, str(home.place), str(stop), str(home.folder)]
-        return subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)
-
-    whole = run(ServerHome(tmp_path / "whole", cluster, cluster.new_schema()), 0)
-    assert whole.returncode == 0, whole.stderr
-    for stop in range(1, int(whole.stdout) + 1):
-        home = ServerHome(tmp_path / str(stop), cluster, cluster.new_schema())
-        assert run(home, stop).returncode == -signal.SIGKILL
-        with opened(home) as ledger:
-            assert ledger.verify() == [], stop
-            ledger.append("note", "first", {"a": 1})
-            ledger.append("note", "second", {"a": 2})
-            assert [e.key for e in ledger.events()] == ["first", "second"]
-            assert ledger.verify() == []
+    with killing_runs() as run:
+        whole = ServerHome(tmp_path / "whole", cluster, cluster.new_schema())
+        lines, code = run(whole.place, whole.folder, 0)
+        assert (code, lines > ENOUGH_LINES) == (0, True)
+        for stop in range(1, lines + 1):
+            home = ServerHome(tmp_path / str(stop), cluster, cluster.new_schema())
+            assert run(home.place, home.folder, stop) == [-signal.SIGKILL], stop
+            with opened(home) as ledger:
+                assert ledger.verify() == [], stop
+                ledger.append("note", "first", {"a": 1})
+                ledger.append("note", "second", {"a": 2})
+                assert [e.key for e in ledger.events()] == ["first", "second"]
+                assert ledger.verify() == []
+            cluster.execute("public", f"DROP SCHEMA {home.schema} CASCADE")
 
 
 def test_a_read_only_server_can_be_read_and_says_so(home: ServerHome, cluster: Cluster) -> None:
