@@ -821,7 +821,9 @@ class County(Model):
         out = {}
         for service in self.services:
             server = self.server_by_id[service.server]
-            where = f"{server.id} ({server.plane} at {server.site}, host {server.host})"
+            unit = self.unit_by_lan.get((server.site, server.plane))
+            lan = f" of {unit.lan_prefix}" if unit is not None else ""
+            where = f"{server.id} ({server.plane} at {server.site}, host {server.host}{lan})"
             out[service.id] = f"{service.protocol} {service.port} of {service.dns_name} on {where}"
         return out
 

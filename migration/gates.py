@@ -283,8 +283,8 @@ def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], 
 _COMMANDS = {
     Step.PROVE: "prove {}",
     Step.CUTOVER: "cutover {}",
-    Step.DRAIN: "retire {}",
-    Step.SHUT: "retire {}",
+    Step.DRAIN: "retire {} --until drained",
+    Step.SHUT: "retire {} --until shut",
     Step.REMOVE: "retire {}",
 }
 
@@ -329,11 +329,14 @@ def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
     terms = situation.policies.terms.get(user.id)
     if terms is None:
         return []  # it is not cut over, or its terms are not on record: other reasons say so
-    if terms.asked is None or terms.services is None:
+    if terms.asked is None or terms.services is None or any(one[2] not in terms.services for one in terms.asked):
         why = f"what the windows of {user.id} needed when it was cut over is not on record, so nobody can tell what was dropped"
         return [_say(ReasonKind.POLICY, why, f"needs not on record: {user.id}")]
     cells, asks = situation.cells, situation.county.asks
-    dropped = [one for one in terms.asked if one not in cells]
+    here = set(
+        situation.county.asked.get((user.site, user.plane), ())
+    )  # what went elsewhere with its station is gone, too
+    dropped = [one for one in terms.asked if one not in here or one not in cells]
     # What is gone altogether was dropped, and is said so.
     otherwise = [name for name, then in terms.services.items() if asks.get(name, then) != then]
     if not dropped and not otherwise:

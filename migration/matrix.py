@@ -158,7 +158,7 @@ def build_matrix(county: County, topology: Topology, plan: AddressPlan, access: 
 
 
 def ask_throughput(checks: Iterable[Check], county: County, *, every_leg: bool = False) -> tuple[Check, ...]:
-    """Return these checks, one of each extranet line that they go over asking whether it carries its floor.
+    """Return these checks, one of each site's own extranet line asking whether it carries its floor.
 
     With `every_leg`, one of each plane's leg at a line's end.
     """

@@ -152,16 +152,17 @@ def bind(
     *,
     bound: Bound,
     began: float,
+    ended: float | None = None,
     units: Iterable[str] = (),
     withheld: Iterable[str] = (),
 ) -> Evidence:
-    """Make evidence of results that were measured since `began`."""
+    """Make evidence of results that were measured since `began` and until `ended` (None: now)."""
     return make_evidence(
         results,
         run=secrets.token_hex(6),
         bound=bound,
         taken_from=began,
-        taken_to=campaign.clock.now().timestamp(),
+        taken_to=campaign.clock.now().timestamp() if ended is None else ended,
         units=units,
         withheld=withheld,
         target=campaign.target,

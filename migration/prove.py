@@ -71,7 +71,7 @@ def _refuse_failing(
 ) -> dict[str, UnitReport]:
     """Measure what is to hold without the old paths before they are withheld; refuse the units of which something fails.
 
-    Each line that they go over has to carry its floor besides. What failed is asked once more: one lost packet refuses
+    The line of each site they are at has to carry its floor besides. What failed is asked once more: one lost packet refuses
     nothing. What passes serves the proof as what worked before, and is on record.
     """
     county, records = campaign.county, campaign.records()

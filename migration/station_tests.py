@@ -18,6 +18,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from inventory.access import Access
     from inventory.model import County
     from migration.campaign import Campaign
-    from migration.evidence import Evidence
+    from migration.evidence import Bound, Evidence
     from migration.matrix import Matrix
+    from nornir_tasks.stations.hops import HopBook
     from nornir_tasks.stations.model import Check, Result
 
 _COUNTY, _STATIONS, _EVIDENCE = "extranet_county", "extranet_stations", "extranet_evidence"
@@ -39,6 +41,8 @@ LEFT_OUT = "units_left_out"
 _WHOLE_STATIONS = ("no", "load", "loadscope", "loadfile", "loadgroup")
 """How xdist may share the tests out: a station's go to one worker, which asks it once."""
 _PROPERTY = "extranet_check"
+TIMED_OUT = 124
+"""How timeout(1) says that it ended something."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -115,11 +119,8 @@ class StationTests:
         self.results: dict[str, Result] = {}
         self.kept: dict[str, str] = {}
         """Digests of evidence by station; empty where nothing was to be kept."""
-        self.begun: dict[str, float] = {}
-        """When the measuring of a station began; what it sees counts from then."""
-        self.arrived: dict[str, SimpleQueue[Sequence[Result] | None]] = {}
-        """What comes of each station once; None when nothing will."""
-        self.broken: BaseException | None = None
+        self.measurings: dict[str, Measuring] = {}
+        """In which run each station is, or was, measured."""
         self.reported = 0
         self._collect_county()
         if config.getoption("dist", "no") == "load":
@@ -183,7 +184,9 @@ class StationTests:
             self.reported += 1
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail a run that measured nothing, whatever else passed in it."""
+        """Fail a run that measured nothing, whatever else passed in it; what is still to be asked is not asked."""
+        for measuring in self.measurings.values():
+            measuring.end()
         if hasattr(session.config, "workerinput") or session.config.getoption("collectonly"):
             return
         if not self.reported and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -193,11 +196,11 @@ class StationTests:
         """Return a check's result; the first test of a run has all stations measured, several at a time."""
         station = item.check.station
         if item.check.id not in self.results:
-            if station not in self.begun:
+            if station not in self.measurings:
                 self._begin(item)
-            found = self._await(station)
+            found, ended = self.measurings[station].wait_for(station)
             try:
-                self.kept[station] = self._keep(found, self.begun[station])
+                self.kept[station] = self._keep(found, self.measurings[station], ended)
             finally:
                 self.results |= {r.check.id: r for r in found}
         return self.results[item.check.id]
@@ -207,54 +210,86 @@ class StationTests:
         alone = hasattr(self.config, "workerinput")
         items = (i for i in item.session.items if isinstance(i, CheckItem))
         chosen = [i.check for i in items if not alone or i.check.station == item.check.station]
-        now = self.campaign.clock.now().timestamp()
-        stations = {c.station for c in chosen}
-        self.begun |= dict.fromkeys(stations, now)
-        self.arrived |= {station: SimpleQueue() for station in stations}
-        threading.Thread(target=self._measure, args=(chosen,), daemon=True).start()
+        begun = Measuring(self.campaign, chosen, self.matrix.hops, kept=self.recorded or self.apart is not None)
+        self.measurings |= dict.fromkeys((c.station for c in chosen), begun)
 
-    def _measure(self, chosen: Sequence[Check]) -> None:
-        """Measure, and hand on each station's results as they come."""
-        from nornir_tasks.stations.collect import measure
+    def _keep(self, found: Sequence[Result], measuring: Measuring, ended: float) -> str:
+        """Keep a station's results as evidence, bound to what the routers ran when it was measured; return its digest."""
+        if measuring.bound is None:
+            return ""
+        from migration.evidence import write_evidence
+        from migration.measuring import bind, devices_under_checks, keep, legacy_under_checks
 
-        try:
-            measure(
-                chosen,
-                self.county,
-                self.access,
-                hops=self.matrix.hops,
-                on_station=lambda station, found: self.arrived[station].put(found),
-                transport=TestinfraSessions(self.access),
-            )
-        except BaseException as error:  # noqa: BLE001 - raised in the tests of all stations that wait
-            self.broken = error
-        finally:
-            for station in {c.station for c in chosen}:
-                self.arrived[station].put(None)
+        checks = [r.check for r in found]
+        under = {*devices_under_checks(self.county, checks), *legacy_under_checks(self.campaign, checks)}
+        bound = measuring.bound.result()
+        own = bound.altered(configs={d: digest for d, digest in bound.configs.items() if d in under})
+        evidence: Evidence = bind(self.campaign, found, bound=own, began=measuring.began, ended=ended)
+        if self.recorded:
+            keep(self.campaign, evidence)
+        if self.apart is not None:
+            write_evidence(self.apart, evidence)
+        return evidence.digest
 
-    def _await(self, station: str) -> Sequence[Result]:
+
+class Measuring:
+    """Stations that are measured at once, from its making on; what the routers run is read at the same time."""
+
+    def __init__(self, campaign: Campaign, chosen: Sequence[Check], hops: HopBook, *, kept: bool) -> None:
+        self.campaign, self.chosen, self.hops = campaign, chosen, hops
+        self.began = campaign.clock.now().timestamp()
+        self.arrived: dict[str, SimpleQueue[tuple[Sequence[Result], float] | None]] = {
+            c.station: SimpleQueue() for c in chosen
+        }
+        """What comes of each station once, and when; None when nothing will."""
+        self.broken: BaseException | None = None
+        self.sessions = SessionsByTestinfra(campaign.access)
+        self.bound: Future[Bound] | None = self._read_bound() if kept else None
+        threading.Thread(target=self._measure, daemon=True).start()
+
+    def wait_for(self, station: str) -> tuple[Sequence[Result], float]:
+        """Return a station's results, and when it was through."""
         found = self.arrived[station].get()
         if found is None:
             self.arrived[station].put(None)  # for its next test
             raise StationNotMeasuredError(station) from self.broken
         return found
 
-    def _keep(self, found: Sequence[Result], began: float) -> str:
-        """Keep a station's results as evidence, bound to what the routers run now; return its digest."""
-        if not self.recorded and self.apart is None:
-            return ""
-        from migration.evidence import write_evidence
-        from migration.measuring import bind, devices_under_checks, keep, legacy_under_checks, read_bound
+    def end(self) -> None:
+        """Ask no station that was not asked yet."""
+        self.sessions.over.set()
 
-        checks = [r.check for r in found]
-        under = [*devices_under_checks(self.county, checks), *legacy_under_checks(self.campaign, checks)]
-        bound = read_bound(self.campaign, under)
-        evidence: Evidence = bind(self.campaign, found, bound=bound, began=began)
-        if self.recorded:
-            keep(self.campaign, evidence)
-        if self.apart is not None:
-            write_evidence(self.apart, evidence)
-        return evidence.digest
+    def _read_bound(self) -> Future[Bound]:
+        from migration.measuring import devices_under_checks, legacy_under_checks, read_bound
+
+        under = {*devices_under_checks(self.campaign.county, self.chosen)}
+        under |= {*legacy_under_checks(self.campaign, self.chosen)}
+        pool = ThreadPoolExecutor(max_workers=1)
+        found: Future[Bound] = pool.submit(read_bound, self.campaign, under)
+        pool.shutdown(wait=False)
+        return found
+
+    def _measure(self) -> None:
+        """Measure, and hand on each station's results as they come."""
+        from nornir_tasks.stations.collect import measure
+
+        def take(station: str, found: Sequence[Result]) -> None:
+            self.arrived[station].put((found, self.campaign.clock.now().timestamp()))
+
+        try:
+            measure(
+                self.chosen,
+                self.campaign.county,
+                self.campaign.access,
+                hops=self.hops,
+                on_station=take,
+                transport=self.sessions,
+            )
+        except BaseException as error:  # noqa: BLE001 - raised in the tests of all stations that wait
+            self.broken = error
+        finally:
+            for queue in self.arrived.values():
+                queue.put(None)
 
 
 class CountyCollector(pytest.Directory):
@@ -361,36 +396,45 @@ class CheckItem(pytest.Item):
         return self.path / "services.csv", None, f"{self.check.station}: {self.name}"
 
 
-class TestinfraSessions:
-    """Takes requests to stations in testinfra sessions: the same agent, sent inside the command."""
+class SessionsByTestinfra:
+    """Takes requests to stations in testinfra sessions: the same agent, sent inside the command. `over`: no more of them."""
 
     def __init__(self, access: Access) -> None:
-        self.access = access
+        self.access, self.over = access, threading.Event()
 
-    def __call__(self, station: str, address: str, request: str) -> str:
+    def __call__(self, station: str, address: str, request: str, limit_s: float) -> str:
         """Ask a station; return what it printed."""
-        from nornir_tasks.stations.collect import build_command
+        from nornir_tasks.stations.collect import StationUnmeasuredError, build_command
+        from nornir_tasks.stations.model import Missing
 
-        return _run_on(station, address, self.access, build_command(request))
+        if self.over.is_set():
+            raise StationUnmeasuredError("ssh", f"{station} - expected asked, found the run ended", Missing.SKIPPED)
+        return _run_on(station, address, self.access, build_command(request), limit_s)
 
 
-def _run_on(station: str, address: str, access: Access, command: str) -> str:
-    """Run a command through testinfra's ssh backend and return what it printed."""
+def _run_on(station: str, address: str, access: Access, command: str, limit_s: float) -> str:
+    """Run a command through testinfra's ssh backend and return what it printed; testinfra itself would wait for ever."""
     import testinfra
 
     from nornir_tasks.stations import collect
     from nornir_tasks.stations.agent import SENTINEL
+    from nornir_tasks.stations.model import Missing
 
     with tempfile.TemporaryDirectory(prefix="extranet-ssh-") as folder:
         config = Path(folder) / "config"
         config.write_text(collect.ssh_config(access, station, address), "utf-8")
         host = testinfra.get_host(f"ssh://{station}", ssh_config=str(config), controlpersist=0)
+        run_local = host.backend.run_local
+        host.backend.run_local = lambda line, *words: run_local(f"timeout {limit_s:.0f} {line}", *words)
         try:
             done = host.run(command)
         except RuntimeError as error:  # testinfra's word for ssh's own exit 255
             done = error.args[0] if error.args and hasattr(error.args[0], "stderr") else None
             if done is None:
                 raise
+    if done.rc == TIMED_OUT:
+        words = f"the session - expected over in {limit_s:g} s, found it open"
+        raise collect.StationUnmeasuredError("ssh", words, Missing.TIMED_OUT)
     if SENTINEL not in done.stdout:
         raise collect.no_answer(done.rc, done.stderr)
     return str(done.stdout)

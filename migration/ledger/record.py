@@ -73,13 +73,22 @@ def current_actor() -> str:
 
 
 def current_login() -> str:
-    """Return the account that this process runs as, who it was before sudo, and its host: no title hides it."""
+    """Return the account that somebody logged in with, and the host: neither a title nor sudo changes it.
+
+    It is the kernel's login uid (audit(7)) where one was set, else the uid of this process.
+    """
+    uid = os.getuid()
+    with contextlib.suppress(OSError, ValueError):
+        found = int(_LOGIN_UID.read_text("ascii"))
+        uid = found if found != _UNSET else uid
     try:
-        name = pwd.getpwuid(os.getuid()).pw_name
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
-        name = f"uid {os.getuid()}"
-    before = os.environ.get("SUDO_USER", "").strip()
-    return f"{f'{before} as {name}' if before else name} at {socket.gethostname()}"
+        name = f"uid {uid}"
+    return f"{name} at {socket.gethostname()}"
+
+
+_LOGIN_UID, _UNSET = Path("/proc/self/loginuid"), 2**32 - 1
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ from nornir_tasks.stations.sessions import hold_session
 from nornir_tasks.stations.throughput import Carried, measure_floors
 from nornir_tasks.stations.wayback import Sights, WayBack, judge_way_back, request_of, way_back_of, ways_by_server
 
-Transport = Callable[[str, str, str], str]
-"""Takes a packed request to a station (by id) at an address, and returns what it printed."""
+Transport = Callable[[str, str, str, float], str]
+"""Takes a packed request to a station (by id) at an address, and returns what it printed within so many seconds."""
 OnStation = Callable[[str, Sequence[Result]], None]
 """Told when a station is through: its id and its results. Called from one thread at a time."""
 
@@ -211,7 +211,7 @@ class _Measuring:
                 )
                 raise StationUnmeasuredError("ssh", words, Missing.TIMED_OUT)
             if self.transport is not None and vantage in self.county.station_by_id:
-                return self.transport(vantage, address, request)
+                return self.transport(vantage, address, request, deadline_s + GRACE_S)
             return _talk(ssh_command(self.access, address), build_script(request), deadline_s)
 
     def listen(self, vantage: str, words: Mapping[str, Any]) -> subprocess.Popen[bytes]:

@@ -18,10 +18,10 @@ def judge_resolvers(check: Check, told: Any, county: County) -> Finding:
     expected = " or ".join(check.resolvers)
     names = _texts(told, "names")
     if names is None:
-        return _untold(f"the resolvers that {check.station} itself asks from leg {check.interface}")
+        return _untold(told, f"the resolvers that {check.station} itself asks from leg {check.interface}")
     pinned = _texts(told.get("hosts"), "addresses")
     if pinned is None:
-        return _untold(f"the table of hosts of {check.station}")
+        return _untold(told.get("hosts"), f"the table of hosts of {check.station}")
     where = f"{told.get('file')} of {check.station}, for leg {check.interface}"
     allowed = {ip_address(a) for a in check.resolvers}
     strange = [n for n in dict.fromkeys(names) if _read(n) not in allowed]
@@ -52,8 +52,10 @@ def _say_elsewhere(check: Check, pinned: list[str], county: County) -> str:
     return f"{check.dns_name} not in it, or at {planned}, found {found}"
 
 
-def _untold(what: str) -> Finding:
-    words = f"{what} - expected told, found nothing"
+def _untold(told: Any, what: str) -> Finding:
+    """Say that a station told nothing: there is a file and it cannot be read, or nobody looked."""
+    file = told.get("file") if isinstance(told, Mapping) else None
+    words = f"{what} - expected told, found " + (f"that it cannot read {file}" if file else "nothing")
     return Finding(aspect=RESOLVER_ASPECT, outcome=Outcome.UNKNOWN, detail=words, missing=Missing.NEVER_RUN)
 
 

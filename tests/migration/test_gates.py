@@ -625,7 +625,7 @@ def test_a_village_not_cut_over_holds_the_town() -> None:
     [
         (Step.CUTOVER, UnitState.PROVISIONED, "cutover fin@ta"),
         (Step.PROVE, UnitState.CUT_OVER, "prove fin@ta"),
-        (Step.DRAIN, UnitState.SOAKED, "retire fin@ta"),
+        (Step.DRAIN, UnitState.SOAKED, "retire fin@ta --until drained"),
         (Step.BACK, UnitState.DRAINED, "retire fin@ta --undo"),
         (Step.BACK, UnitState.CUT_OVER, "cutover fin@ta --back"),
     ],

@@ -1,5 +1,6 @@
 """A ledger in PostgreSQL that goes away under a command, at every point between two events, on real routers."""
 
+import re
 from collections.abc import Iterator
 from itertools import count
 
@@ -43,6 +44,7 @@ def test_a_connection_that_breaks_at_any_event_is_not_noticed(town: Town, cluste
             if not (town.folder / ".cut").exists():
                 assert number > ENOUGH, "the journey records too little to have been broken"
                 return
+            assert re.search(r"(?m)^ t$", (town.folder / ".cut").read_text("utf-8")), "no connection was there to end"
             (town.folder / ".cut").unlink()
             take_to_start(town, journey)
 

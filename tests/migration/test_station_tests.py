@@ -6,16 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from addressing.plan import make_plan
 from addressing.planfile import plan_path, write_plan
-from inventory.access import read_access
+from inventory.access import Access, read_access
 from inventory.reader import load_county, restrict_to_towns
 from inventory.topology import build_topology
 from migration.clock import SystemClock, to_iso
@@ -23,7 +26,8 @@ from migration.events import Kind, digest_of
 from migration.ledger import Ledger
 from migration.matrix import Matrix, build_matrix
 from migration.proof import Reason, ReasonKind
-from nornir_tasks.stations.collect import measure, measure_until
+from migration.station_tests import Measuring, SessionsByTestinfra, StationNotMeasuredError
+from nornir_tasks.stations.collect import StationUnmeasuredError, measure, measure_until
 from nornir_tasks.stations.model import Outcome, Result
 from tests.lab_fixture import SmallLab, copy_county
 
@@ -242,6 +246,73 @@ def test_evidence_that_cannot_be_kept_is_red(unreachable: Path, tmp_path: Path) 
     assert done.returncode == 1
     assert "evidence not written" in done.stdout
     assert "its first test says why" in done.stdout
+
+
+# --- many stations at once ---
+
+
+class Slow:
+    """A campaign in which stations come when told to: nobody is asked anything."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        self.go_on = {name: threading.Event() for name in ("a", "b")}
+        self.clock = SimpleNamespace(now=lambda: datetime.fromtimestamp(1000 + len(self.told), UTC))
+        self.county, self.access = None, None
+        monkeypatch.setattr("nornir_tasks.stations.collect.measure", self.measure)
+        monkeypatch.setattr("migration.measuring.read_bound", lambda *_, **__: tuple(self.told))
+        monkeypatch.setattr("migration.measuring.devices_under_checks", lambda *_: ["core1"])
+        monkeypatch.setattr("migration.measuring.legacy_under_checks", lambda *_: [])
+
+    def measure(self, _checks: object, *_: object, on_station: Any, **__: object) -> None:
+        for name, event in self.go_on.items():
+            assert event.wait(30)
+            self.told.append(name)
+            on_station(name, [name])
+        raise ZeroDivisionError
+
+    def begin(self) -> Any:
+        checks: Any = [SimpleNamespace(station=name) for name in ("a", "b", "c")]
+        return Measuring(cast("Any", self), checks, cast("Any", None), kept=True)
+
+
+def test_each_station_is_waited_for_alone_and_bound_to_what_ran_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results come as stations are through, each with its own end; the routers were read at the beginning, not when told."""
+    slow = Slow(monkeypatch)
+    measuring = slow.begin()
+    assert measuring.bound is not None
+    assert measuring.bound.result() == ()
+    slow.go_on["a"].set()
+    assert measuring.wait_for("a") == (["a"], 1001.0)
+    assert slow.told == ["a"]
+    slow.go_on["b"].set()
+    assert measuring.wait_for("b") == (["b"], 1002.0)
+    for _ in range(2):  # whoever is never heard of keeps nobody waiting, and passes nothing
+        with pytest.raises(StationNotMeasuredError) as caught:
+            measuring.wait_for("c")
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert measuring.began == 1000.0
+
+
+def test_nobody_is_asked_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped opens no more sessions."""
+    measuring = Slow(monkeypatch).begin()
+    measuring.end()
+    with pytest.raises(StationUnmeasuredError, match="the run ended"):
+        measuring.sessions("a", "127.0.0.1", "x", 1.0)
+
+
+def test_a_session_that_stays_open_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A station that takes the login and never answers is unknown when its time is over, and holds nothing up."""
+    stuck = tmp_path / "ssh"
+    stuck.write_text("#!/bin/sh\nexec sleep 60\n", "utf-8")
+    stuck.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    access = Access.model_validate(
+        {"target": "field", "name": "x", "known_hosts": "k", "addresses": {"a": "127.0.0.1"}}
+    )
+    with pytest.raises(StationUnmeasuredError, match="expected over in 1 s"):
+        SessionsByTestinfra(access)("a", "127.0.0.1", "x", 1.0)
 
 
 # --- in the lab, before migration ---

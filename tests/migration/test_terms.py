@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -275,13 +276,19 @@ def test_what_was_needed_at_the_cutover_cannot_be_dropped_by_one_edit(asked: Ask
 ELSEWHERE = {"port": 8080, "protocol": Protocol.TCP, "dns_name": "other.gov.example", "server": "other"}
 
 
-@pytest.mark.parametrize("name", [*ELSEWHERE, "host"])
+@pytest.mark.parametrize("name", [*ELSEWHERE, "host", "range"])
 def test_a_service_that_is_asked_otherwise_than_at_the_cutover_needs_two(name: str) -> None:
     """Another port, protocol, name, server or address by one edit of the survey: named by its service, until two answer."""
     scene = at_drain()
-    served = next(s for s in COUNTY.services if s.id == ASKED[0][2])
+    named = [s for s in COUNTY.services if s.id in {a[2] for a in ASKED}]
+    by_plane = {s.plane: s for s in named}
+    served = by_plane["finance" if name == "range" else named[0].plane]
     server = COUNTY.server_by_id[served.server]
-    if name == "host":
+    if name == "range":
+        there = COUNTY.unit_by_lan[server.site, server.plane].circuit
+        lines = (c.altered(lan_prefix=IPv4Network("10.99.0.0/24")) if c.id == there else c for c in COUNTY.circuits)
+        county = COUNTY.altered(circuits=tuple(lines))
+    elif name == "host":
         moved = server.altered(host=server.host + 1)
         county = COUNTY.altered(servers=tuple(moved if s == server else s for s in COUNTY.servers))
     else:
@@ -295,6 +302,28 @@ def test_a_service_that_is_asked_otherwise_than_at_the_cutover_needs_two(name: s
     assert f"{served.protocol} {served.port}" in found[0].why
     assert not judge_retirement(UNIT, Stage.DRAIN, edited).allowed
     assert not policy_reasons(waived(edited, *reasons))
+
+
+def test_a_need_that_left_with_its_station_is_dropped() -> None:
+    """Of a station that the survey now has at another site nothing is asked for here, though it is asked for there."""
+    scene = at_drain()
+    moved = COUNTY.asked[COUNTY.unit_by_id["fin@tb"].site, "finance"][0]
+    terms = {u: t.altered(asked=(*(t.asked or ()), moved)) if u == UNIT else t for u, t in scene.policies.terms.items()}
+    reasons = policy_reasons(replace(scene, policies=replace(scene.policies, terms=terms)))
+    assert moved in scene.cells
+    assert [(r.station, r.service) for r in reasons] == [(moved[0], moved[2])]
+
+
+def test_a_service_without_its_words_refuses() -> None:
+    """Where a cutover does not say of one of its services what was asked, nobody can tell whether it is the same."""
+    scene = at_drain()
+    served = ASKED[0][2]
+    terms = {
+        u: t.altered(services={n: w for n, w in (t.services or {}).items() if n != served})
+        for u, t in scene.policies.terms.items()
+    }
+    found = policy_reasons(replace(scene, policies=replace(scene.policies, terms=terms)))
+    assert any("what the windows of" in r.why for r in found)
 
 
 def replace_cells(scene: Situation, cells: Any) -> Situation:
