@@ -332,11 +332,9 @@ def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
     if terms.asked is None or terms.services is None or any(one[2] not in terms.services for one in terms.asked):
         why = f"what the windows of {user.id} needed when it was cut over is not on record, so nobody can tell what was dropped"
         return [_say(ReasonKind.POLICY, why, f"needs not on record: {user.id}")]
-    cells, asks = situation.cells, situation.county.asks
-    here = set(
-        situation.county.asked.get((user.site, user.plane), ())
-    )  # what went elsewhere with its station is gone, too
-    dropped = [one for one in terms.asked if one not in here or one not in cells]
+    cells, sites, asks = situation.cells, situation.sites, situation.county.asks
+    # What went elsewhere with its station is gone from here, too.
+    dropped = [one for one in terms.asked if one not in cells or sites.get(one[0]) != user.site]
     # What is gone altogether was dropped, and is said so.
     otherwise = [name for name, then in terms.services.items() if asks.get(name, then) != then]
     if not dropped and not otherwise:

@@ -312,9 +312,14 @@ class Situation:
         return _PlainPaths(self)
 
     @cached_property
+    def sites(self) -> dict[str, str]:
+        """The site of each station."""
+        return {s.id: s.site for s in self.county.stations}
+
+    @cached_property
     def legs(self) -> dict[tuple[str, str], Leg]:
         """What is expected, by (site, plane) of the station's leg."""
-        sites = {s.id: s.site for s in self.county.stations}
+        sites = self.sites
         out: dict[tuple[str, str], Leg] = {}
         for known in self.cells.values():
             station, plane, *_ = known.key
