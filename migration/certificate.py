@@ -131,6 +131,8 @@ class ExceptionOnRecord(Model):
     recorded: datetime
     reasons: tuple[str, ...]
     withdrawn_by: str = ""
+    one_login: str = ""
+    """The account and host where it was both proposed and confirmed; empty where those are two."""
 
 
 class FeltOutage(Model):
@@ -357,7 +359,7 @@ class _Maker:
     def _find_exceptions(self) -> Iterator[ExceptionOnRecord]:
         mine = [e for e in self.events if e.kind is Kind.EXCEPTION]
         ended = {str(e.body["withdraws"]): str(e.body.get("by", "")) for e in mine if "withdraws" in e.body}
-        agreed = {w.id for w in fold_waivers(mine, _WIDEST) if w.confirmed}
+        agreed = {w.id: w for w in fold_waivers(mine, _WIDEST) if w.confirmed}
         self.drawn += mine
         for event in mine:
             body = event.body
@@ -375,6 +377,7 @@ class _Maker:
                 recorded=event.moment,
                 reasons=tuple(map(_say_reason, reasons if isinstance(reasons, list) else [reasons])),
                 withdrawn_by=ended.get(known, ""),
+                one_login=agreed[known].one_login if known in agreed else "",
             )
 
     def _find_setbacks(self) -> Iterator[Setback]:

@@ -50,6 +50,7 @@ _WORDS = {
     "exceptions": ("注意：本次撤销有例外审批记录", "Attention: exceptions are on record for this retirement"),
     "by": ("申请", "by"),
     "approved": ("批准", "approved by"),
+    "one_login": ("提出与批准用同一账号", "both on one account,"),
     "withdrawn": ("撤回", "withdrawn by"),
     "head_line": ("线路", "The line"),
     "head_who": ("办理", "Who"),

@@ -7,7 +7,7 @@ what a unit's stations had to reach, and not to reach, when its cutover was allo
     note      {"note": "policy", "digest", "policy": the whole policy as JSON}
     verdict   {"gate": "cutover", "allowed": true, "under": {"policy": digest, …},
                "asked": [[station, plane, service, family, "reach" or "blocked"], …],
-              "services": {service: what is asked of it and where, in words, …}, …}
+               "services": {service: what is asked of it and where, in words, …}, …}
 
 A unit's terms are those under which its gate allowed its last cutover. Each value that asks less now than then, each
 need and ban that nothing asks for now, and each service of which another question is asked, or elsewhere, stands against

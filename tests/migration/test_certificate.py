@@ -408,7 +408,9 @@ def test_an_unfinished_change_refuses(tmp_path: Path) -> None:
     assert "a change is unfinished" in missing(told)
 
 
-def except_(told: Told, *, reason: dict[str, str] | None = None, name: str = "E-1", **more: str) -> Event:
+def except_(
+    told: Told, *, reason: dict[str, str] | None = None, name: str = "E-1", confirmed_on: str = "", **more: str
+) -> Event:
     """Record an exception for the check that is about to fail, or another one."""
     named = {
         "station": SPOILED.station,
@@ -429,7 +431,7 @@ def except_(told: Told, *, reason: dict[str, str] | None = None, name: str = "E-
         **more,
     }
     made = told.story.tell(Kind.EXCEPTION, f"exception/{name}", body, UNIT)
-    agreed: dict[str, object] = {"confirms": name, "approved_by": body["approved_by"]}
+    agreed: dict[str, object] = {"confirms": name, "approved_by": body["approved_by"], "login": confirmed_on}
     told.story.tell(Kind.EXCEPTION, f"exception/{name}/confirmed", agreed, UNIT, actor="another")
     return made
 
@@ -509,6 +511,16 @@ def test_what_an_exception_named_is_certified_under_it(tmp_path: Path, after: Ca
     assert "and passed" not in head
     assert "every check passed" not in head
     assert "1 check did not pass, under the exceptions above" in head
+
+
+@pytest.mark.parametrize("second", ["netops at one", "netops at two", ""])
+def test_an_exception_that_one_account_made_is_called_that(tmp_path: Path, second: str) -> None:
+    """Where both typed on one account of one host, the document says so beside their titles; elsewhere it does not."""
+    told = tell(tmp_path, spoil=Step.SHUT, before=lambda t: except_(t, login="netops at one", confirmed_on=second))
+    (found,) = make_certificate(told.folder, told.events, [UNIT]).units[0].exceptions
+    page = dump_html(make_certificate(told.folder, told.events, [UNIT]), "en").decode()
+    assert (found.one_login == "netops at one") == (second == "netops at one")
+    assert ("(both on one account, netops at one)" in page) == (second == "netops at one")
 
 
 def test_a_cutover_under_an_exception_is_certified(tmp_path: Path) -> None:
