@@ -118,8 +118,14 @@ def _go_on(town: Town, unit: str, now: str) -> None:
     stage = ("retire", unit, "--until", following[now], "--wait", "--yes")
     if town.run(*stage).returncode == REFUSED:  # the proof is of another configuration, or there was none yet
         town.soak(unit)
-        town.run("prove", unit, "--yes", expect=GOOD)
+        measure_anew(town, unit, now)
         town.run(*stage, expect=GOOD)
+
+
+def measure_anew(town: Town, unit: str, now: str) -> None:
+    """Prove a unit without its old path: it is withheld for that while it is still there."""
+    command = ("verify", "--unit", unit) if now in {"drained", "shut"} else ("prove", unit, "--yes")
+    town.run(*command, expect=GOOD)
 
 
 def take_to_start(town: Town, journey: Journey) -> None:
@@ -127,6 +133,8 @@ def take_to_start(town: Town, journey: Journey) -> None:
     take_to(town, journey.what, journey.start)
     if journey.end in {"drained", "shut"} and journey.command[-2:] != ("--undo", "--yes"):
         town.soak(journey.what)  # a line that was opened again soaks anew
+    if journey.start == "drained" and journey.end == "shut":
+        measure_anew(town, journey.what, journey.start)  # a drain on a full disk may have kept none of its evidence
 
 
 @contextmanager
