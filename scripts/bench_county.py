@@ -56,6 +56,7 @@ QUIET_SHARE, QUIET_S = 0.10, 3
 _EXTRANET = str(Path(sys.executable).with_name("extranet"))
 _APPLYING = re.compile(r"\d+/\d+ commit, ")
 _ALL_CHECKED = re.compile(r"(\d+)/\1 check, ")
+_KNOWN_ALREADY = "as just measured"
 _ALL_ANSWERED = re.compile(r"(\d+)/\1 stations answered")
 T = TypeVar("T")
 
@@ -512,7 +513,8 @@ def push_phases(lines: Sequence[tuple[float, str]], seconds: float) -> dict[str,
     for at, line in lines:
         text, now = line.strip(), marks[-1][1]
         if text.startswith("· before"):
-            marks.append((at, "what works today"))
+            # The towns' is that of the cores' proof: nobody is asked anew.
+            marks.append((at, "check" if text.endswith(_KNOWN_ALREADY) else "what works today"))
         elif text.startswith("· prove"):
             marks.append((at, "prove"))
         elif _ALL_ANSWERED.match(text) and now == "what works today":

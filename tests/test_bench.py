@@ -77,11 +77,16 @@ def test_phases_add_up() -> None:
         (9.7, "  40/40 commit, last b\n"),
         (10.0, "· prove: 4 checks from 3 stations\n"),
         (11.0, "  3/3 stations answered, last s3\n"),
+        (12.0, "· before: 3 checks of what works today, as just measured\n"),
+        (14.0, "  3/3 check, last c\n"),
+        (17.0, "  3/3 commit, last c\n"),
+        (17.5, "· prove: 4 checks from 3 stations\n"),
+        (18.5, "  3/3 stations answered, last s3\n"),
     ]
-    phases = push_phases(lines, 12.0)
-    parts = {"what works today": 3.0, "check": 1.5, "arm and apply": 3.0, "prove": 2.0, "record and confirm": 1.5}
+    phases = push_phases(lines, 19.0)
+    parts = {"what works today": 3.0, "check": 3.5, "arm and apply": 6.5, "prove": 3.0, "record and confirm": 2.0}
     assert phases == pytest.approx({"start": 1.0} | parts)
-    assert sum(phases.values()) == pytest.approx(12.0)
+    assert sum(phases.values()) == pytest.approx(19.0)
 
 
 def test_unknown_progress_is_no_phase() -> None:
