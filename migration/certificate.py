@@ -104,6 +104,11 @@ class Proof(Model):
     compared: int | None = None
     differing: int | None = None
 
+    @property
+    def line_closed(self) -> bool:
+        """Whether the old line was closed meanwhile: a cutover takes the gateway off it, a drain a route, and it stays up."""
+        return self.withheld and self.step in {Step.PROVE, Step.SHUT, Step.REMOVE}
+
 
 class Run(Model):
     """A line of the annex: one run of evidence. It decided a stage (`step`), or was about `units`, or about whole planes."""

@@ -143,7 +143,9 @@ def _say_excuse(soak: SoakOnRecord, lang: Language) -> str:
 
 def _say_proof(unit: UnitCertificate, lang: Language) -> str:
     w = words(lang)
-    steps = [w["steps"][p.step] for p in unit.proofs if p.withheld]
+    # At the cutover the gateway left the old path; its line was up then, as it was at the drain.
+    steps = [w["steps"][p.step] for p in unit.proofs if p.line_closed]
+    beside = [w["steps"][p.step] for p in unit.proofs if not p.line_closed]
     last = unit.proofs[-1]
     open_ = [(sum(s.ipv6[0] for s in last.stations), sum(s.ipv6[1] for s in last.stations))]
     open_.append((sum(s.ipv4[0] for s in last.stations), sum(s.ipv4[1] for s in last.stations)))
@@ -157,14 +159,16 @@ def _say_proof(unit: UnitCertificate, lang: Language) -> str:
         whole = f"其中 {failed} 项未通过，依例外审批放行" if failed else "全部通过"
         others = f"同时比对其他站点 {compared} 项，{differing or '无'}变化。" if compared else ""
         return (
-            f"在旧路径断开的情况下实测 {len(steps)} 次（{'、'.join(steps)}），{whole}；最后一次 {at}，"
+            f"在旧线路关闭的情况下实测 {len(steps)} 次（{'、'.join(steps)}），线路未关时实测 {len(beside)} 次"
+            f"（{'、'.join(beside)}），{whole}；最后一次 {at}，"
             f"{len(last.stations)} 个站点 {last.asked} 项：{parts}，隔离 {closed[0]}/{closed[1]}。{others}"
         )
     whole = f"{counted(failed, 'check')} did not pass, under the exceptions above" if failed else "every check passed"
     others = f" Of {compared} checks of everybody else {differing or 'none'} came out otherwise." if compared else ""
     return (
-        f"Measured {counted(len(steps), 'time')} with the old path withheld ({', '.join(steps)}): {whole}. The last time, "
-        f"{at}, {counted(last.asked, 'check')} from {counted(len(last.stations), 'station')}: {parts}, isolation "
+        f"Measured {counted(len(steps), 'time')} with the old line closed ({', '.join(steps)}) and "
+        f"{counted(len(beside), 'time')} with it up ({', '.join(beside)}): {whole}. The last time, {at}, "
+        f"{counted(last.asked, 'check')} from {counted(len(last.stations), 'station')}: {parts}, isolation "
         f"{closed[0]}/{closed[1]}.{others}"
     )
 

@@ -14,7 +14,7 @@ _STATES = {
     "surveyed": ("已调查", "surveyed"),
     "planned": ("已规划", "planned"),
     "provisioned": ("外网已开通", "provisioned"),
-    "proven": ("已验证（断开旧路径）", "proven, old path withheld"),
+    "proven": ("已验证（网关切离旧路径）", "proven, gateway off the old path"),
     "cut_over": ("已割接", "cut over"),
     "soaked": ("观察期满", "soaked"),
     "drained": ("流量已排空", "drained"),
@@ -38,9 +38,9 @@ _WORDS = {
     "number": ("编号", "No."),
     "rehearsal": ("演练文件：在实验环境中完成，不作为撤销依据", "Rehearsal: done in a lab, retires nothing"),
     "certify": (
-        "兹证明“%s”在“%s”的旧专网线路（%s）已按程序撤销；各窗口业务均已在断开旧路径的情况下实测通过。以下内容全部取自运行记录（账本）。",
+        "兹证明“%s”在“%s”的旧专网线路（%s）已按程序撤销；各窗口业务均已在关闭旧线路的情况下实测通过。以下内容全部取自运行记录（账本）。",
         "This certifies that the legacy line of %s at %s (%s) was retired in stages; every need of its windows was measured "
-        "and passed with the old path withheld. Everything below is taken from the ledger.",
+        "and passed with the old line closed. Everything below is taken from the ledger.",
     ),
     "certify_except": (
         "兹证明“%s”在“%s”的旧专网线路（%s）已按程序撤销，但存在下列例外。以下内容全部取自运行记录（账本）。",
@@ -89,7 +89,7 @@ _WORDS = {
     "setbacks": ("F. 期间自动或人工退回的操作", "F. Tries that went back, by themselves or by hand"),
     "proven": ("B. 实测结果", "B. What was measured"),
     "proven_as": ("通过数/应测数：IPv6 · IPv4 · 隔离", "Passed of asked: IPv6 · IPv4 · isolation"),
-    "not_withheld": ("旧路径未断开", "old path up"),
+    "line_up": ("旧线路未关", "old line up"),
     "station": ("站点窗口", "Station"),
     "services": ("业务", "Services"),
     "sign_operator": ("承办人：", "Operator:"),

@@ -36,8 +36,8 @@ _BEFORE = {
 }
 """The states from which each stage may begin."""
 
-_GONE = {Stage.SHUT: UnitState.DRAINED, Stage.REMOVE: UnitState.SHUT}
-"""The state since which a unit's old path is gone, by the stage that comes next."""
+_LINE_UP = {UnitState.CUT_OVER, UnitState.SOAKED, UnitState.DRAINED}
+"""The states in which nobody needs a unit's old line any more, and it is still up."""
 
 
 class Verdict(Model):
@@ -130,7 +130,7 @@ def judge_trial(unit_id: str, situation: Situation, *, together: Iterable[str] =
     unit, record = find_unit(situation.county, unit_id), situation.record(unit_id)
     if not record.state.reached(UnitState.CUT_OVER):
         return judge_cutover(unit_id, situation)
-    reasons = _standing(record, situation, {UnitState.CUT_OVER, UnitState.SOAKED}, "prove")
+    reasons = _standing(record, situation, _LINE_UP, "prove")
     for user in users_of(situation.county, unit, Stage.DRAIN):
         state = situation.record(user.id).state
         if not state.reached(UnitState.CUT_OVER):
@@ -149,10 +149,7 @@ def _holding_up(unit: Unit, situation: Situation, going: tuple[str, ...]) -> Ite
     for name, state in states.items():
         if not state.reached(UnitState.CUT_OVER):
             yield _say(ReasonKind.DEPENDENT, f"{name} {up} - expected cut_over, found {state}: cut it over first")
-        elif state is UnitState.DRAINED:
-            todo = f"shut it first, 'extranet retire {name} --until shut'"
-            yield _say(ReasonKind.DEPENDENT, f"{name} {up} - expected shut, found {state}: {todo}")
-    apart = [n for n, state in states.items() if state in {UnitState.CUT_OVER, UnitState.SOAKED} and n not in going]
+    apart = [n for n, state in states.items() if state in _LINE_UP and n not in going]
     for name in apart:
         todo = f"name them all, 'extranet prove {' '.join((*going, *apart))}'"
         yield _say(ReasonKind.DEPENDENT, f"{name} {up} - expected it in the same proof, found it left out: {todo}")
@@ -190,9 +187,10 @@ def judge_retirement(
 
     Asks for the state, the time in it, that policy and survey ask no less than when the unit was cut over, that nobody else
     still hangs on the link, that the extranet does not run over what is taken away, that the old line was watched and
-    seen unused, and proof for everybody who used it, measured without the old path: withheld by a trial
-    (`judge_trial`), or once it is drained or shut; to shut and to remove also that the configurations of its routers are
-    archived. `together` are the units that go in the same wave: the proof must hold without any of their old paths.
+    seen unused, and proof for everybody who used it, measured while the old line was closed: by a trial (`judge_trial`), or
+    once it is shut - a drain leaves it up, and what leans on it works; to shut and to remove also that the configurations
+    of its routers are archived. `together` are the units that go in the same wave: the proof must hold without any of
+    their old lines.
     """
     stage = Stage(stage)
     unit = find_unit(situation.county, unit_id)
@@ -208,14 +206,13 @@ def judge_retirement(
     reasons += _dependents(unit, stage, situation)
     reasons += _carried(unit, stage, situation)
     reasons += judge_soak(unit, situation, stage.value)
-    gone = _GONE.get(stage)
     others = tuple(u for u in dict.fromkeys(together) if u != unit.id)
-    trial = frozenset({unit.id, *others})
+    shut = {u: situation.record(u).entered.get(UnitState.SHUT) for u in (unit.id, *others)}
+    trial = frozenset(u for u, at in shut.items() if at is None)
     away = (
-        Away((unit.id,), record.entered.get(gone) if gone else None, trial=trial),
-        *(Away((u,), situation.record(u).entered.get(UnitState.DRAINED), trial=trial) for u in others),
+        *(Away((u,), at, trial=trial) for u, at in shut.items()),
         # Whoever went before, by whatever command: this one may have been its backup, while its path was still there.
-        *(Away((u,), at, trial=trial) for u, at in situation.lately_drained if u not in trial),
+        *(Away((u,), at, trial=trial) for u, at in situation.lately_drained if u not in shut),
     )
     for user in users_of(situation.county, unit, stage):
         reasons += _dropped(user, unit, situation)

@@ -7,7 +7,7 @@ stand beside each other for a while, never none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from inventory.access import AccessMissingError
 from inventory.model import Unit
@@ -15,7 +15,7 @@ from migration.campaign import Campaign
 from migration.units import UnitState, devices_under
 from nornir_tasks.changes import Change
 from nornir_tasks.intent import VrfBackend, legacy_patch, platform_of, render_all
-from nornir_tasks.platforms.frr.legacy import LegacyState, legacy_state_of
+from nornir_tasks.platforms.frr.legacy import legacy_state_of
 from nornir_tasks.stations.model import Check
 
 Phases = tuple[tuple[Change, ...], ...]
@@ -42,14 +42,24 @@ def intended_configs(
 
 def move_units(campaign: Campaign, units: Sequence[Unit], start: UnitState, end: UnitState) -> Phases:
     """Return the changes that take units, all of them in `start`, to `end`; phases without a change are left out."""
-    before, after = (legacy_state_of(s.value) for s in (start, end))
-    phases = [_legacy_changes(campaign, units, before, after)]
+    phases = [_legacy_changes(campaign, units, dict.fromkeys((u.id for u in units), start), end)]
     held, holds = (s.reached(UnitState.CUT_OVER) for s in (start, end))
     if held != holds:
         phases.append(_gateway_changes(campaign, units, take=holds))
     if end.rank < start.rank:
         phases.reverse()
     return tuple(phase for phase in phases if phase)
+
+
+def close_lines(campaign: Campaign, units: Sequence[Unit], *, reopen: bool = False) -> Phases:
+    """Return the changes that close the old lines of units that are cut over, each from its own state; or that `reopen` them.
+
+    Whoever is drained already stays drained: its line alone is closed and opened.
+    """
+    own = {u.id: campaign.records()[u.id].state for u in units}
+    shut = dict.fromkeys(own, UnitState.SHUT)
+    changes = _legacy_changes(campaign, units, *((shut, own) if reopen else (own, shut)))
+    return (changes,) if changes else ()
 
 
 def _gateway_changes(campaign: Campaign, units: Sequence[Unit], *, take: bool) -> tuple[Change, ...]:
@@ -63,16 +73,19 @@ def _gateway_changes(campaign: Campaign, units: Sequence[Unit], *, take: bool) -
 
 
 def _legacy_changes(
-    campaign: Campaign, units: Sequence[Unit], start: LegacyState, end: LegacyState
+    campaign: Campaign, units: Sequence[Unit], start: Mapping[str, UnitState], end: UnitState | Mapping[str, UnitState]
 ) -> tuple[Change, ...]:
     """Return the legacy routers' changes between two stages of units' old paths; a shared line waits for the last unit."""
-    states = {u: legacy_state_of(r.state.value) for u, r in campaign.records().items()} | {u.id: start for u in units}
+    before = {u: legacy_state_of(s.value) for u, s in start.items()}
+    states = {u: legacy_state_of(r.state.value) for u, r in campaign.records().items()} | before
     lines: dict[str, list[str]] = {}
     for unit in units:
         others = {u: s for u, s in states.items() if u != unit.id}
-        for device, block in legacy_patch(campaign.county, campaign.topology, unit, start, end, others=others).items():
+        after = legacy_state_of((end if isinstance(end, UnitState) else end[unit.id]).value)
+        patch = legacy_patch(campaign.county, campaign.topology, unit, before[unit.id], after, others=others)
+        for device, block in patch.items():
             lines.setdefault(device, []).extend(block)
-        states[unit.id] = end
+        states[unit.id] = after
     return tuple(Change(device=d, mode="merge", config="\n".join(block) + "\n") for d, block in lines.items())
 
 

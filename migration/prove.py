@@ -17,7 +17,7 @@ from migration.cutover import UnitReport, cut_over_phases, group_units, measure_
 from migration.gates import Stage, Verdict, judge_trial, users_of
 from migration.matrix import ask_throughput
 from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
-from migration.moves import Phases, everyone_else, move_units, show_phases, unit_checks
+from migration.moves import Phases, close_lines, everyone_else, show_phases, unit_checks
 from migration.proof import Reason, ReasonKind
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitState, devices_under
@@ -76,7 +76,7 @@ def _refuse_failing(
     """
     county, records = campaign.county, campaign.records()
     after = [u for u in units if records[u.id].state.reached(UnitState.CUT_OVER)]
-    mine = {u.id: unit_checks(campaign, users_of(county, u, Stage.DRAIN)) for u in after}
+    mine = {u.id: unit_checks(campaign, users_of(county, u, Stage.SHUT)) for u in after}
     wanted = ask_throughput({c.id: c for checks in mine.values() for c in checks}.values(), county)
     if not wanted:
         return reports
@@ -145,7 +145,7 @@ def _judge(campaign: Campaign, units: Sequence[Unit], say: Say) -> list[UnitRepo
 
 def _phases(campaign: Campaign, units: Sequence[Unit], state: UnitState) -> Phases:
     if state.reached(UnitState.CUT_OVER):
-        return move_units(campaign, units, state, UnitState.SHUT)
+        return close_lines(campaign, units)
     return cut_over_phases(campaign, units)
 
 
@@ -167,7 +167,8 @@ def _attempt(campaign: Campaign, group: Sequence[Unit], start: UnitState, end: U
     county = campaign.county
     users = group
     if start.reached(UnitState.CUT_OVER):
-        users = list(dict.fromkeys(user for unit in group for user in users_of(county, unit, Stage.DRAIN)))
+        # A town's line carried its villages too, whatever has become of theirs.
+        users = list(dict.fromkeys(user for unit in group for user in users_of(county, unit, Stage.SHUT)))
     ids = tuple(u.id for u in group)
     return Attempt(
         name=ids[0] if len(ids) == 1 else f"{counted(len(ids), 'unit')} with {ids[0]}".replace(" ", "-"),

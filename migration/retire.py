@@ -278,7 +278,8 @@ class _Retirement:
             units=tuple(u.id for u in units),
             start=start,
             end=plan.end,
-            withheld=tuple(u.id for u in units),
+            # A drain takes away a route: the line is up, and what leans on it still works.
+            withheld=() if plan.stage is Stage.DRAIN else tuple(u.id for u in units),
             excused=tuple(r for u in units for r in excused[u.id]),
         )
         ended = carry_out(

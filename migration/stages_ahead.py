@@ -41,7 +41,7 @@ def list_stages(unit: str, state: UnitState, until: UnitState, policy: Policy) -
         stage="shut",
         gate="shut",
         state=UnitState.SHUT,
-        asks="fresh proof since the drain; everybody behind it shut; the line seen silent since; archived",
+        asks="fresh proof with its line closed; everybody behind it shut; the line seen silent since; archived",
         way_back=f"{undo}: the line's ports are opened again",
     )
     hold = StageAhead(

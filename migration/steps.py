@@ -23,9 +23,10 @@ from datetime import datetime
 from types import FrameType
 from typing import Any, Literal
 
-from inventory.model import Model
+from inventory.model import Model, Unit
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent, undisturbed
+from migration.closed import closed_ports, find_open
 from migration.events import Event, Kind
 from migration.evidence import Bound, EvidenceWriteError, ended_at
 from migration.gates import Verdict, judge_proof
@@ -46,7 +47,7 @@ from migration.measuring import (
     read_situation,
     works,
 )
-from migration.moves import keep_unknown_gateways, move_units
+from migration.moves import Phases, close_lines, keep_unknown_gateways, move_units
 from migration.outage import BudgetSpentError, OutageRecord, OutageWatch
 from migration.proof import Excused, same_failure
 from migration.terms import note_needs
@@ -276,6 +277,8 @@ class _Run:
         """What each changed device was seen to run right after it was told, by digest."""
         self.holding: dict[str, str] = {}
         """What each changed device runs under its timer."""
+        self.opened_again: dict[str, list[str]] = {}
+        """Why ports that were closed are not known to be down, by device."""
         self.kept: list[Attempt] = []
         """Attempts whose devices are told to keep the change."""
         self.confirmed: set[str] = set()
@@ -511,6 +514,8 @@ class _Run:
         devices.update(legacy_under_checks(self.campaign, must.values()))
         bound = read_bound(self.campaign, devices)
         self.holding = {d: bound.configs[d] for a in live for d in self.ended[a.name].changed if d in bound.configs}
+        shut = closed_ports(c for a in live if a.moves_nobody for p in a.phases for c in p if c.device in self.holding)
+        self.opened_again = find_open(self.campaign, shut)
         if results:
             evidence = bind(
                 self.campaign,
@@ -549,7 +554,9 @@ class _Run:
 
     def _was_withheld(self, attempt: Attempt, broken: Mapping[str, str]) -> bool:
         """Tell whether a run shows what it is like without an attempt's old paths: closed to the end, and nobody missed them."""
-        closed = all(self._holds_what_it_was_given(d) for d in self.ended[attempt.name].changed)
+        closed = all(
+            self._holds_what_it_was_given(d) and d not in self.opened_again for d in self.ended[attempt.name].changed
+        )
         return closed and self._left_s() > 0 and not any(c.id in broken for c in (*attempt.watch, *attempt.must_work))
 
     def _compare(
@@ -602,7 +609,9 @@ class _Run:
         self.armed_at = None  # no timer runs any more
         for attempt in [a for a in attempts if not self.ended[a.name].reasons]:
             digests = _read_digests(self.campaign, self.touched[attempt.name])
-            self._close(attempt, "done", digests, "every check passed with the old path withheld")
+            closed = attempt.start.reached(UnitState.CUT_OVER)
+            how = "the old line closed" if closed else "the gateway off the old path"
+            self._close(attempt, "done", digests, f"every check passed with {how}")
             broken = self._find_broken([c for c in attempt.must if c.id in baseline], baseline)
             self.ended[attempt.name].reasons += [
                 f"{name}: worked before the old path was withheld, and does not since it was given back: {why}"
@@ -655,6 +664,8 @@ class _Run:
                 yield f"{device}: does not answer, so what it holds is not known"
             elif not self._holds_what_it_was_given(device):
                 yield f"{device}: runs other than what it was given - somebody changed it, or it was started anew"
+            else:
+                yield from self.opened_again.get(device, ())
         # Going back only opens what was closed: where nothing works any more there is nothing left to prove.
         if not attempt.must and not attempt.must_work and attempt.step is not Step.BACK:
             yield "no check was asked for, so nothing is proven"
@@ -713,7 +724,7 @@ class _Run:
                     result="done",
                     state=UnitState.PROVEN,
                     devices={},
-                    reason="every check passed with the old path withheld",
+                    reason="every check passed with the gateway off the old path",
                     units=list(attempt.units),
                     evidence=ended.evidence,
                 ),
@@ -886,12 +897,19 @@ def _bring_back(  # noqa: PLR0917 - one act, whose parts have no order of their 
             elif device in changed and digests[device] == changed[device]:
                 holding.append(device)  # kept, and has been switched off and on since
     if holding and not unseen:
-        undo = move_units(campaign, [campaign.county.unit_by_id[u] for u in units], end, start)
+        undo = _undo(campaign, [campaign.county.unit_by_id[u] for u in units], start, end)
         undone = {c.device for phase in undo for c in phase}
         for number, phase in enumerate(undo):
             unseen += _push_now(campaign, [c for c in phase if c.device in holding], f"{change_id}-undo{number}")
         holding = [d for d in holding if d not in undone]
     return _Back(tuple(unseen), tuple(sorted(holding)))
+
+
+def _undo(campaign: Campaign, units: Sequence[Unit], start: UnitState, end: UnitState) -> Phases:
+    """Return the changes that undo a step. Units whose lines were closed may have stood in several states: each keeps its own."""
+    if start.reached(UnitState.CUT_OVER) and end is UnitState.SHUT:
+        return close_lines(campaign, units, reopen=True)
+    return move_units(campaign, units, end, start)
 
 
 def _push_now(campaign: Campaign, changes: Sequence[Change], change_id: str) -> list[str]:

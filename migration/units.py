@@ -372,8 +372,8 @@ def _after(record: UnitRecord, event: Event) -> UnitRecord:
         if record.state.reached(UnitState.REMOVED) or body.state.rank > record.state.rank:
             return _with_problem(closed, f"event {event.seq}: went back from {record.state} to {body.state}")
         return _moved(closed, body.state, event).model_copy(update={"problems": (), "failure": ""})
-    if body.step is Step.PROVE and (record.state, body.state) == (UnitState.SOAKED, UnitState.CUT_OVER):
-        # Some are tried together in either state, and one outcome speaks for all: a proof takes nobody back.
+    if body.step is Step.PROVE and record.state.reached(UnitState.CUT_OVER) and body.state.reached(UnitState.CUT_OVER):
+        # Some are tried together in several states, and one outcome speaks for all: a proof takes nobody back or on.
         return closed.model_copy(update={"failure": ""})
     if not may_move(record.state, body.state) or body.state.rank < record.state.rank:
         return _with_problem(closed, f"event {event.seq}: {body.step} took it from {record.state} to {body.state}")

@@ -72,7 +72,7 @@ def at_shut() -> Situation:
     """A situation in which a town's line may be shut: its village is shut already."""
     story = told()
     story.go("fin@va1", to=UnitState.SHUT).go("fin@ta", to=UnitState.DRAINED)
-    fresh = measure(COUNTY, story.at)
+    fresh = measure(COUNTY, story.at, withheld=("fin@ta",))
     return situation_of(COUNTY, story.wait_s(20), fresh)
 
 
@@ -678,8 +678,8 @@ def test_a_trial_is_proven_only_with_the_old_path_withheld() -> None:
     assert "before the old path was withheld" in text_of(judge_proof("fin@ta", scene, since=since))
 
 
-def test_a_line_is_drained_only_after_a_trial_without_it() -> None:
-    """While the old link is up a pass proves nothing for its retirement; once it is drained or shut, any later run counts."""
+def test_a_line_is_retired_only_after_a_trial_without_it() -> None:
+    """While the old link is up a pass proves nothing, drained or not; once it is shut, any later run counts."""
     story = told()
     beside = measure(COUNTY, story.at)
     verdict = judge_retirement("fin@ta", "drain", situation_of(COUNTY, story.wait_s(20), beside))
@@ -688,8 +688,32 @@ def test_a_line_is_drained_only_after_a_trial_without_it() -> None:
     story.go("fin@ta", "fin@va1", to=UnitState.DRAINED).go("fin@va1", to=UnitState.SHUT)
     verdict = judge_retirement("fin@ta", "shut", situation_of(COUNTY, story, beside))
     assert "while the old path of fin@ta was up" in text_of(verdict)
+    drained = measure(COUNTY, story.at)  # a drain takes a route away: what leans on the line works on
+    verdict = judge_retirement("fin@ta", "shut", situation_of(COUNTY, story.wait_s(20), drained))
+    assert {r.station for r in verdict.reasons} == {"st-ta", "st-va1"}
+    assert all(
+        "while the old path of fin@ta was up, which proves nothing: 'extranet prove fin@ta'" in r.why
+        for r in verdict.reasons
+    )
+    alone = measure(COUNTY, story.at, withheld=("fin@ta",))
+    assert judge_retirement("fin@ta", "shut", situation_of(COUNTY, story.wait_s(20), drained, alone)).allowed
+    story.go("fin@ta", to=UnitState.SHUT).go("fin@va1", to=UnitState.REMOVED).wait_s(2000)
     after = measure(COUNTY, story.at)
-    assert judge_retirement("fin@ta", "shut", situation_of(COUNTY, story.wait_s(20), after)).allowed
+    assert judge_retirement("fin@ta", "remove", situation_of(COUNTY, story.wait_s(20), after)).allowed
+
+
+def test_who_is_shut_needs_no_trial_any_more() -> None:
+    """A village that is shut waits with its town in one wave for a run without the town's line; advice names the town alone."""
+    story = told()
+    story.go("fin@va1", to=UnitState.SHUT).wait_s(2000)
+    beside, alone = measure(COUNTY, story.at), measure(COUNTY, story.at, withheld=("fin@ta",))
+    scene = situation_of(COUNTY, story.wait_s(20), beside)
+    assert judge_retirement("fin@va1", "remove", scene).allowed  # by itself its own closed line is all that counts
+    verdict = judge_retirement("fin@va1", "remove", scene, together=["fin@ta"])
+    assert not verdict.allowed
+    assert all(r.why.partition("nothing: ")[2].startswith("'extranet prove fin@ta'") for r in verdict.reasons)
+    scene = situation_of(COUNTY, story, beside, alone)
+    assert judge_retirement("fin@va1", "remove", scene, together=["fin@ta"]).allowed
 
 
 def test_a_trial_takes_nobody_elses_line_away() -> None:
@@ -700,7 +724,10 @@ def test_a_trial_takes_nobody_elses_line_away() -> None:
     assert "fin@tb is still carried by it" in text_of(judge_trial("fin@county", situation_of(COUNTY, partly)))
     assert judge_trial("fin@ta", situation_of(COUNTY, partly.go("fin@va1", to=UnitState.SHUT))).allowed
     gone = told().go("fin@tb", to=UnitState.DRAINED)
-    assert "cannot prove now" in text_of(judge_trial("fin@tb", situation_of(COUNTY, gone)))
+    assert judge_trial("fin@tb", situation_of(COUNTY, gone)).allowed  # its line is up, and may be closed for a while
+    assert "cannot prove now" in text_of(
+        judge_trial("fin@tb", situation_of(COUNTY, gone.go("fin@tb", to=UnitState.SHUT)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -711,7 +738,8 @@ def test_a_trial_takes_nobody_elses_line_away() -> None:
         (UnitState.CUT_OVER, (), "name them all, 'extranet prove fin@ta fin@va1'"),
         (UnitState.CUT_OVER, ("fin@tb",), "name them all, 'extranet prove fin@ta fin@tb fin@va1'"),
         (UnitState.CUT_OVER, ("fin@va1",), ""),
-        (UnitState.DRAINED, ("fin@va1",), "shut it first, 'extranet retire fin@va1 --until shut'"),
+        (UnitState.DRAINED, (), "name them all, 'extranet prove fin@ta fin@va1'"),
+        (UnitState.DRAINED, ("fin@va1",), ""),
         (UnitState.SHUT, (), ""),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,8 +15,8 @@ from inventory.reader import load_county
 from inventory.topology import build_topology
 from migration.campaign import Campaign, open_campaign
 from migration.ledger import LedgerGoneError, refuse_gone_ledger
-from migration.moves import keep_unknown_gateways, move_units, show_phases
-from migration.units import UnitState
+from migration.moves import close_lines, keep_unknown_gateways, move_units, show_phases
+from migration.units import UnitRecord, UnitState
 
 SAMPLE = Path(__file__).parents[2] / "inventory/yichuan"
 
@@ -35,6 +37,22 @@ def test_preview_names_every_line(campaign: Campaign) -> None:
     assert f"ip address {unit.gateway}/{unit.lan_prefix.prefixlen}" in shown["chengguan-r1"]
     assert all(line.startswith(("+", "-", " ")) for line in shown["chengguan-r1"].splitlines())
     assert any("shutdown" in text for device, text in shown.items() if device != "chengguan-r1")
+
+
+def test_lines_are_closed_from_where_each_unit_stands(campaign: Campaign) -> None:
+    """Of a unit that is drained already the line alone is closed and opened; its route is nobody's to put back."""
+    units = [campaign.find_unit(f"finance-man@{town}") for town in ("chengguan", "hebin")]
+    states = dict(zip((u.id for u in units), (UnitState.DRAINED, UnitState.CUT_OVER), strict=True))
+    records = {u: UnitRecord(unit=u, state=state) for u, state in states.items()}
+    told = cast(
+        "Campaign", SimpleNamespace(county=campaign.county, topology=campaign.topology, records=lambda: records)
+    )
+    closed = "\n".join(c.config for phase in close_lines(told, units) for c in phase)
+    opened = "\n".join(c.config for phase in close_lines(told, units, reopen=True) for c in phase)
+    for text, no, yes in ((closed, "no ip route", " shutdown"), (opened, "ip route", "no shutdown")):
+        assert str(units[0].lan_prefix) not in text
+        assert f"{no} {units[1].lan_prefix}" in text
+        assert text.count(yes) == 4  # both ends of both lines
 
 
 def test_a_gateway_of_no_ledger_is_kept(campaign: Campaign) -> None:

@@ -87,17 +87,20 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(stage, "read_situation", situation)
     monkeypatch.setattr(stage, "record_verdict", lambda *_: None)
     monkeypatch.setattr(stage, "new_change_id", lambda *_: "c1")
-    monkeypatch.setattr(stage, "move_units", lambda *_: ())
+    monkeypatch.setattr(stage, "close_lines", lambda *_: ())
     monkeypatch.setattr(stage, "show_phases", lambda *_: {})
     monkeypatch.setattr(stage, "carry_out", made.carry_out)
     return made
 
 
-@pytest.mark.parametrize("soaked", [("fin@va1",), ("fin@tb",), ("fin@va1", "fin@tb")])
-def test_a_proof_moves_nobody(scene: Scene, soaked: tuple[str, ...]) -> None:
-    """Units proven after their cutover, soaked or not, stay as they were, are withheld as one, and their record is whole."""
-    for unit in soaked:
+@pytest.mark.parametrize("ahead", [("fin@va1",), ("fin@tb",), ("fin@va1", "fin@tb")])
+@pytest.mark.parametrize("state", [UnitState.SOAKED, UnitState.DRAINED])
+def test_a_proof_moves_nobody(scene: Scene, ahead: tuple[str, ...], state: UnitState) -> None:
+    """Units proven after their cutover, in whatever state, stay there, are withheld as one, and their record is whole."""
+    for unit in ahead:
         scene.story.end(Step.SOAK, f"soak/{unit}", unit, UnitState.SOAKED)
+        if state is UnitState.DRAINED:
+            scene.story.go(unit, to=state)
     before = {u: (r.state, r.entered) for u, r in scene.records().items()}
     reports = scene.prove("fin@va1", "fin@tb")
     assert all(r.verdict.allowed for r in reports)
@@ -135,6 +138,15 @@ def test_one_lost_packet_refuses_no_proof(scene: Scene) -> None:
     (report,) = scene.prove("fin@tb")
     assert report.verdict.allowed
     assert len(scene.tried) == 1
+
+
+def test_a_towns_proof_asks_its_villages_whatever_their_state(scene: Scene) -> None:
+    """A town's line carried its villages: they are measured without it too, and so is one whose own line is shut."""
+    scene.story.go("fin@va1", to=UnitState.SHUT)
+    scene.prove("fin@ta")
+    (attempt,) = scene.tried
+    assert attempt.withheld == ("fin@ta",)
+    assert {c.station for c in attempt.must} == {"st-ta", "st-va1"}
 
 
 def test_a_town_is_tried_with_its_villages_or_not_at_all(scene: Scene) -> None:

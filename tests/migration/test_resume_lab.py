@@ -123,8 +123,8 @@ def _go_on(town: Town, unit: str, now: str) -> None:
 
 
 def measure_anew(town: Town, unit: str, now: str) -> None:
-    """Prove a unit without its old path: it is withheld for that while it is still there."""
-    command = ("verify", "--unit", unit) if now in {"drained", "shut"} else ("prove", unit, "--yes")
+    """Prove a unit without its old line: it is closed for that while it is still up."""
+    command = ("verify", "--unit", unit) if now == "shut" else ("prove", unit, "--yes")
     town.run(*command, expect=GOOD)
 
 

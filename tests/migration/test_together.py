@@ -66,12 +66,15 @@ def test_a_failure_without_both_stands_against_both() -> None:
     assert not any(v.allowed for v in judge_together(PAIR, Stage.DRAIN, scene).values())
 
 
-def test_who_is_drained_already_is_no_backup() -> None:
-    """A run after the other was drained was measured without its old path."""
+@pytest.mark.parametrize(("state", "alone"), [(UnitState.DRAINED, False), (UnitState.SHUT, True)])
+def test_who_is_shut_already_is_no_backup(state: UnitState, *, alone: bool) -> None:
+    """A run after the other was shut was measured without its line; a drain leaves that up, so both are closed together."""
     scene = apart()
-    story = Story().go(*ALL, to=UnitState.CUT_OVER).go(PAIR[1], to=UnitState.DRAINED).wait_s(4000)
+    story = Story().go(*ALL, to=UnitState.CUT_OVER).go(PAIR[1], to=state).wait_s(4000)
     run = measure(COUNTY, story.at, withheld=PAIR[:1])
-    assert judge_together(PAIR[:1], Stage.DRAIN, scene_with(story, run), wave=PAIR)[PAIR[0]].allowed
+    assert judge_together(PAIR[:1], Stage.DRAIN, scene_with(story, run), wave=PAIR)[PAIR[0]].allowed is alone
+    both = measure(COUNTY, story.at, withheld=PAIR)
+    assert judge_together(PAIR[:1], Stage.DRAIN, scene_with(story, both), wave=PAIR)[PAIR[0]].allowed
     assert not judge_together(PAIR[:1], Stage.DRAIN, scene, wave=PAIR)[PAIR[0]].allowed
 
 

@@ -16,6 +16,8 @@ from tests.migration.town import FAILED, GOOD, REFUSED, Town, open_town, said_of
 TIMERS = {"revert_s": 60, "converge_s": 20, "soak_s": 1, "hold_s": 1}
 UNIT = "finance-man@chengguan"
 PAY, FINANCE = "chengguan-center/finance/finance-pay/ipv6", "chengguan-center/finance/finance/ipv4"
+OPENER = "for i in $(seq 600); do [ -e /run/enough ] && exit; ip link set wan1 up; sleep 0.2; done"
+"""What somebody's watchdog on an old router does; it ends by itself, or when told that it is enough."""
 pytestmark = pytest.mark.lab
 
 
@@ -51,6 +53,55 @@ def test_a_service_that_leans_on_the_old_line_is_found_by_withholding_it(town: T
     town.run("prove", UNIT, "--yes", expect=GOOD)
     town.soak(UNIT)
     town.run("gate", "explain", UNIT, expect=GOOD)
+
+
+def test_what_leans_on_the_old_line_after_its_drain_holds_it(town: Town) -> None:
+    """A drain takes a route away and leaves the line up: what passes then is no proof; withheld once more, it is found."""
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.soak(UNIT)
+    town.run("retire", UNIT, "--until", "drained", "--yes", expect=GOOD)
+    line = "ipv6 route 2001:db8:dead::/48 blackhole vrf finance"
+    type_in(town, "chengguan-r1", line)  # the proof of before the drain is void
+    town.fault("lean", "finance-pay", "fin-l-chengguan")
+    before = town.configs()
+    try:
+        town.soak(UNIT)
+        assert town.ping(PAY)
+        town.run("verify", "--unit", UNIT, expect=GOOD)
+        refused = town.ask_gate(UNIT)
+        assert "while the old path of finance-man@chengguan was up, which proves nothing" in said_of(refused, PAY)
+        town.run("retire", UNIT, "--until", "shut", "--yes", expect=REFUSED)
+        found = town.run("prove", UNIT, "--yes", expect=FAILED)
+        assert "chengguan-center/finance/finance-pay/ipv6: marker" in found.stdout
+        assert (town.configs(), town.armed(), town.state(UNIT)) == (before, [], "drained")
+    finally:
+        town.fault("unlean", "finance-pay")
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    assert (town.configs(), town.state(UNIT)) == (before, "drained")
+    town.soak(UNIT)
+    town.run("gate", "explain", UNIT, expect=GOOD)
+    type_in(town, "chengguan-r1", f"no {line}")
+    town.run("retire", UNIT, "--undo", "--yes", expect=GOOD)
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.soak(UNIT)
+
+
+def test_a_port_that_is_opened_behind_our_back_withholds_nothing(town: Town) -> None:
+    """A script on the old router opens the closed port again: configured closed, and up. Nothing is proven."""
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.run("lab", "exec", "fin-chengguan", "--", "sh", "-c", f"({OPENER}) >/dev/null 2>&1 &", expect=GOOD)
+    before = town.configs()
+    try:
+        assert town.ping(PAY)
+        found = town.run("prove", UNIT, "--yes", expect=FAILED).stdout
+        assert "fin-chengguan port wan1: was closed and is up - something on the router opens it again" in found
+        assert (town.configs(), town.armed(), town.state(UNIT)) == (before, [], "cut_over")
+        last = [e for e in town.campaign.events() if e.kind == "evidence"][-1]
+        assert UNIT not in last.body["withheld"]
+    finally:
+        town.run("lab", "exec", "fin-chengguan", "--", "touch", "/run/enough", expect=GOOD)
+    town.run("prove", UNIT, "--yes", expect=GOOD)
+    town.soak(UNIT)
 
 
 def test_a_station_that_still_asks_the_old_name_server_holds_its_unit(town: Town) -> None:
