@@ -16,6 +16,7 @@ from migration.archive import judge_archives
 from migration.events import Event
 from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment, say_wait
 from migration.soak import judge_soak
+from migration.terms import Terms
 from migration.units import Step, UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
 from migration.waivers import excuse
 from nornir_tasks.drivers import Capabilities
@@ -105,9 +106,9 @@ def _against_device(name: str, situation: Situation, able: Capabilities | None, 
 def judge_cutover(unit_id: str, situation: Situation) -> Verdict:
     """Judge whether a unit's old path may be withheld to try the new one.
 
-    Asks for the state, the order (the county's unit first), and proof of everything on its legs that provisioning alone
-    provides, isolation included: what already fails now would fail then. The rest cannot be measured before the trial;
-    `judge_proof` judges it.
+    Asks for the state, the order (the county's unit first), that no less is asked than when it was cut over before, and
+    proof of everything on its legs that provisioning alone provides, isolation included: what already fails now would
+    fail then. The rest cannot be measured before the trial; `judge_proof` judges it.
     """
     unit = find_unit(situation.county, unit_id)
     record = situation.record(unit_id)
@@ -116,6 +117,9 @@ def judge_cutover(unit_id: str, situation: Situation) -> Verdict:
     if hub is not None and hub.id != unit.id and not situation.record(hub.id).state.reached(UnitState.CUT_OVER):
         found = situation.record(hub.id).state
         reasons.append(_say(ReasonKind.ORDER, f"{hub.id} cuts over first - expected cut_over, found {found}"))
+    kept = situation.policies.kept.get(unit_id)
+    if kept is not None:  # it was cut over before and given back: new terms would forget what was asked then
+        reasons += [*_loosened(unit_id, kept, situation), *_dropped(unit, unit, kept, situation)]
     reasons += judge_legs(unit, situation, provided_only=True)
     return _verdict("cutover", unit_id, reasons, situation)
 
@@ -196,7 +200,9 @@ def judge_retirement(
     unit = find_unit(situation.county, unit_id)
     record = situation.record(unit_id)
     reasons = _standing(record, situation, _BEFORE[stage], stage.value)
-    reasons += _loosened(record, situation)
+    terms = situation.policies.terms
+    if record.state.reached(UnitState.CUT_OVER):
+        reasons += _loosened(unit_id, terms.get(unit_id), situation)
     if stage is Stage.DRAIN:
         reasons += _waited(record, UnitState.CUT_OVER, situation.policy.timers.soak_s, ReasonKind.SOAK, situation)
     if stage is Stage.REMOVE:
@@ -215,7 +221,7 @@ def judge_retirement(
         *(Away((u,), at, trial=trial) for u, at in situation.lately_drained if u not in shut),
     )
     for user in users_of(situation.county, unit, stage):
-        reasons += _dropped(user, unit, situation)
+        reasons += _dropped(user, unit, terms.get(user.id), situation)
         reasons += judge_legs(user, situation, after_cutover=True, away=away)
     return _verdict(stage.value, unit_id, reasons, situation)
 
@@ -297,11 +303,8 @@ def _say_again(unit: str, intent: Event) -> str:
     return f"run the same command again to finish it, 'extranet {command.format(unit)} --yes'"
 
 
-def _loosened(record: UnitRecord, situation: Situation) -> list[Reason]:
+def _loosened(unit: str, terms: Terms | None, situation: Situation) -> list[Reason]:
     """Give a reason for each value of the policy that asks less than when the unit's cutover was allowed."""
-    terms, unit = situation.policies.terms.get(record.unit), record.unit
-    if not record.state.reached(UnitState.CUT_OVER):
-        return []
     if terms is None:
         why = f"the policy that {unit} was cut over under is not on record, so nobody can tell whether it was loosened"
         return [_say(ReasonKind.POLICY, why, "not on record")]
@@ -321,9 +324,8 @@ def _loosened(record: UnitRecord, situation: Situation) -> list[Reason]:
     ]
 
 
-def _dropped(user: Unit, unit: Unit, situation: Situation) -> list[Reason]:
+def _dropped(user: Unit, unit: Unit, terms: Terms | None, situation: Situation) -> list[Reason]:
     """Give a reason for each need and ban of a user's windows, as of its cutover, that nothing asks for now, or otherwise."""
-    terms = situation.policies.terms.get(user.id)
     if terms is None:
         return []  # it is not cut over, or its terms are not on record: other reasons say so
     if terms.asked is None or terms.services is None or any(one[2] not in terms.services for one in terms.asked):

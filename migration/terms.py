@@ -11,7 +11,8 @@ what a unit's stations had to reach, and not to reach, when its cutover was allo
 
 A unit's terms are those under which its gate allowed its last cutover. Each value that asks less now than then, each
 need and ban that nothing asks for now, and each service of which another question is asked, or elsewhere, stands against
-the stages of its retirement, until it is put back or a recorded exception names it. What asks more needs nothing.
+the stages of its retirement, until it is put back or a recorded exception names it; and so it does against cutting the
+unit over anew after it was given back, for new terms would forget the old ones. What asks more needs nothing.
 """
 
 from __future__ import annotations
@@ -150,10 +151,11 @@ class Terms(Model):
 
 @dataclass(frozen=True)
 class Policies:
-    """The policies on record by digest, and each unit's terms."""
+    """The policies on record by digest, each unit's terms, and those under which a cutover of it was last kept."""
 
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     terms: Mapping[str, Terms] = field(default_factory=dict)
+    kept: Mapping[str, Terms] = field(default_factory=dict)
 
 
 def policy_values(policy: Policy) -> dict[str, Any]:
@@ -219,6 +221,7 @@ def fold_policies(events: Iterable[Event]) -> Policies:
     """Return the policies on record and each unit's terms, as far as `events` (one target's, in order) tell."""
     values: dict[str, Mapping[str, Any]] = {}
     terms: dict[str, Terms] = {}
+    kept_terms: dict[str, Terms] = {}
     for event in events:
         if event.kind is Kind.NOTE and event.body.get("note") == NOTE:
             kept, digest = event.body.get("policy"), event.body.get("digest")
@@ -233,7 +236,10 @@ def fold_policies(events: Iterable[Event]) -> Policies:
                     asked=read_asked(event.body.get("asked")),
                     services=read_services(event.body.get("services")),
                 )
-    return Policies(values, terms)
+        elif event.kind is Kind.OUTCOME and (event.body.get("step"), event.body.get("result")) == ("cutover", "done"):
+            told = (event.unit,) if event.unit is not None else tuple(event.body.get("units") or ())
+            kept_terms |= {unit: terms[unit] for unit in told if unit in terms}
+    return Policies(values, terms, kept_terms)
 
 
 def read_asked(told: Any) -> tuple[Asked, ...] | None:

@@ -371,7 +371,50 @@ def test_before_the_cutover_a_policy_may_change() -> None:
     assert ReasonKind.POLICY not in {r.kind for r in verdict.reasons}
 
 
+def given_back(policy: Policy | None = None) -> Situation:
+    """A town's unit that was cut over under the county's policy and given back, now under another."""
+    story = Story().go(*FIN, to=UnitState.PROVISIONED).go("fin@county", to=UnitState.CUT_OVER)
+    fresh = measure(COUNTY, story.at)
+    scene = situation_of(COUNTY, story.wait_s(20), fresh)
+    before = at_drain().policies
+    policies = Policies(before.values, before.terms, {UNIT: before.terms[UNIT]})
+    return replace(scene, policies=policies, policy=policy or scene.policy)
+
+
+def test_cutting_over_anew_does_not_forget_what_was_asked() -> None:
+    """Given back and cut over again under less, a unit would have new terms: its gate wants two to answer for them first."""
+    assert judge_cutover(UNIT, given_back()).allowed
+    looser = given_back(policy_with(timers__soak_s=0))
+    (reason,) = judge_cutover(UNIT, looser).reasons
+    assert (reason.kind, reason.aspect) == (ReasonKind.POLICY, "timers.soak_s 3600 → 0")
+    answered = waived(looser, reason)
+    answered = replace(answered, waivers=(answered.waivers[0].altered(gate="cutover"),))
+    assert [r.exception for r in judge_cutover(UNIT, answered).excused] == ["ex-1"]
+
+
+@pytest.mark.parametrize("asked", ASKED[:2], ids=" ".join)
+def test_cutting_over_anew_drops_no_need(asked: Asked) -> None:
+    """What the windows needed at the first cutover is asked for at the second, by station and service."""
+    scene = given_back()
+    smaller = replace_cells(replace(scene), {k: v for k, v in scene.cells.items() if k != asked})
+    reasons = [r for r in judge_cutover(UNIT, smaller).reasons if r.kind is ReasonKind.POLICY]
+    assert [(r.station, r.service) for r in reasons] == [(asked[0], asked[2])]
+
+
 # --- what the ledger keeps ---
+
+
+def test_only_a_cutover_that_was_kept_is_held_against_the_next() -> None:
+    """A try that went back leaves no terms behind; one that was kept does, whoever was cut over with it."""
+    story = Story()
+    for name, result in (("a", "undone"), ("b", "done")):
+        story.tell(Kind.VERDICT, f"v{name}", verdict_body(COUNTY.policy), UNIT)
+        story.tell(Kind.OUTCOME, name, {"step": "cutover", "result": result, "units": [UNIT, "fin@tb"]})
+        assert (UNIT in fold_policies(story.events).kept) is (result == "done")
+    story.tell(Kind.VERDICT, "vc", verdict_body(policy_with(timers__soak_s=0)), UNIT)
+    found = fold_policies(story.events)
+    assert set(found.kept) == {UNIT}  # of the other no terms are on record
+    assert found.kept[UNIT].digest == policy_digest(COUNTY.policy) != found.terms[UNIT].digest
 
 
 def verdict_body(policy: Policy, *, gate: str = "cutover", allowed: bool = True) -> dict[str, Any]:
