@@ -377,17 +377,12 @@ def _waited(
 
 
 def _carried(unit: Unit, stage: Stage, situation: Situation) -> list[Reason]:
-    """Give a reason for each extranet line that what this stage takes away would cut.
+    """Give a reason for each extranet line that what this stage takes away would cut: a port is not shut while one ends on it.
 
-    An extranet circuit that `reuses` this unit's line runs over the same cable: the line's contract is handed over,
-    never released. A port is not shut while an extranet circuit ends on it.
+    Who took the cable over (`reuses`) is asked when the line is given back (`release.judge_release`).
     """
     line = situation.county.circuit_by_id[unit.circuit]
     out = []
-    if stage.value == "release":
-        for over in situation.extranet_over.get(line.id, ()):
-            why = f"{over} of the extranet runs over {line.id}: hand the line over to it, it is not released"
-            out.append(_say(ReasonKind.LINE, why))
     if stage is not Stage.DRAIN:
         for device, port in sorted(line_ends(line) & situation.extranet_ends.keys()):
             over = situation.extranet_ends[device, port]

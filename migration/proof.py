@@ -403,15 +403,6 @@ class Situation:
         )
 
     @cached_property
-    def extranet_over(self) -> dict[str, tuple[str, ...]]:
-        """Extranet circuits by the legacy line whose cable they take over."""
-        out: dict[str, tuple[str, ...]] = {}
-        for circuit in self.county.circuits:
-            if circuit.network == EXTRANET and circuit.reuses:
-                out[circuit.reuses] = (*out.get(circuit.reuses, ()), circuit.id)
-        return out
-
-    @cached_property
     def extranet_ends(self) -> dict[tuple[str, str], str]:
         """Extranet circuits by the ports on which they end."""
         return {end: c.id for c in self.county.circuits if c.network == EXTRANET for end in line_ends(c)}

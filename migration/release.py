@@ -1,26 +1,27 @@
 """Giving a removed unit's line back: that its provider was told, by which notice, and from which day no rent is due.
 
 No device is touched. A line that the extranet goes on using is taken over, not given back; a hub at the county centre has
-none. Each is recorded as what it is, so that the books agree with the network.
+none. Each is recorded as what it is, so that the books agree with the network. The survey is a file that one person can
+edit: a line that was taken over by any of its archives stays so, whatever circuits.csv says now.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
 from inventory.errors import ExtranetError
 from inventory.model import County, Model, Unit
-from migration.archive import collect_archives
+from migration.archive import Archive, collect_archives
 from migration.campaign import Campaign
 from migration.dossier import Dossier, make_dossier
 from migration.events import Kind
 from migration.gates import Verdict
-from migration.proof import Reason
+from migration.proof import Reason, ReasonKind, say_moment
 from migration.steps import new_change_id, record_verdict
 from migration.units import Step, UnitRecord, UnitState, find_unit, outcome_body, units_behind
 
@@ -129,10 +130,25 @@ def describe_release(dossier: Dossier, reference: str, rent_free_from: date | No
     )
 
 
-def judge_release(unit_id: str, release: Release, county: County, records: Mapping[str, UnitRecord]) -> Verdict:
+def find_handed_over(archives: Sequence[Archive]) -> tuple[datetime, Dossier] | None:
+    """Return the newest of a unit's archives by which the extranet took its line over, and when; None where none says so."""
+    told = ((a.at, a.dossier) for a in reversed(archives) if a.dossier is not None)
+    return next(((at, dossier) for at, dossier in told if dossier.taken_over_by is not None), None)
+
+
+def judge_release(
+    unit_id: str,
+    release: Release,
+    county: County,
+    records: Mapping[str, UnitRecord],
+    *,
+    archives: Sequence[Archive],
+    now: Dossier,
+) -> Verdict:
     """Judge whether a line may be given back: its unit and all who share the line are removed, and it is known how.
 
-    Asks for no measurement: since `removed` nothing runs over it.
+    Asks for no measurement: since `removed` nothing runs over it. `archives` are the unit's, the oldest first, and `now`
+    what the survey says of it now: both must agree on who took the line over.
     """
     unit = find_unit(county, unit_id)
     record = records[unit_id]
@@ -148,8 +164,30 @@ def judge_release(unit_id: str, release: Release, county: County, records: Mappi
         reasons.append(f"{unit_id}: no notice to {release.provider or 'the provider'} is named: --reference NUMBER")
     if release.how is How.RELEASED and release.rent_free_from is None:
         reasons.append(f"{unit_id}: the day from which no rent is due is not named: --rent-free-from YYYY-MM-DD")
-    found = tuple(Reason(station="", service="", why=why) for why in reasons)
+    found = (*(Reason(station="", service="", why=why) for why in reasons), *_against_line(unit_id, archives, now))
     return Verdict(gate=GATE, unit=unit_id, allowed=not found, reasons=found)
+
+
+def _against_line(unit_id: str, archives: Sequence[Archive], now: Dossier) -> Iterator[Reason]:
+    """Give a reason for an archive that nobody can read, and for a survey that forgets who took the line over."""
+    for archive in archives:
+        if archive.problem:
+            why = f"whether the line of {unit_id} was taken over is not known: {archive.problem}"
+            yield Reason(station="", service="", why=why, kind=ReasonKind.RECORD)
+    if not any(a.dossier is not None for a in archives):
+        why = f"whether the line of {unit_id} was taken over is not on record - expected an archive of it, found none"
+        yield Reason(station="", service="", why=why, kind=ReasonKind.ARCHIVE)
+    handed = find_handed_over(archives)
+    if handed is None or handed[1].taken_over_by == now.taken_over_by:
+        return
+    at, then = handed
+    over, found = then.taken_over_by, f"that of {now.taken_over_by}" if now.taken_over_by else "none"
+    why = (
+        f"{over} of the extranet runs over {then.circuit}, by the archive of {say_moment(at)} - "
+        f"expected `reuses` {now.circuit} on the row of {over} in circuits.csv, found it on {found}: put it back; "
+        "the contract is handed over, never released"
+    )
+    yield Reason(station="", service="", why=why, kind=ReasonKind.LINE)
 
 
 def release(
@@ -206,11 +244,14 @@ def _judge(
             verdict = Verdict(gate=GATE, unit=unit.id, allowed=not against, reasons=against)
             out.append(ReleaseReport(unit=unit.id, verdict=verdict, release=was, state=record.state.value))
             continue
-        kept = [a.dossier for a in archives.get(unit.id, ()) if a.dossier is not None]
-        # Whether its cable is taken over may have been settled since; the rest is as it was when it was removed.
+        mine = archives.get(unit.id, ())
+        kept = [a.dossier for a in mine if a.dossier is not None]
+        # Whether its cable is taken over may have been settled since, not unsettled; the rest is as when it was removed.
         now = make_dossier(campaign.whole, unit, None)
-        dossier = kept[-1].altered(taken_over_by=now.taken_over_by) if kept else now
+        handed = find_handed_over(mine)
+        over = (handed[1] if handed else now).taken_over_by
+        dossier = (kept[-1] if kept else now).altered(taken_over_by=over)
         told = describe_release(dossier, reference, rent_free_from)
-        verdict = judge_release(unit.id, told, campaign.county, records)
+        verdict = judge_release(unit.id, told, campaign.county, records, archives=mine, now=now)
         out.append(ReleaseReport(unit=unit.id, verdict=verdict, release=told, state=record.state.value))
     return out

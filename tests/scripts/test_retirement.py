@@ -17,6 +17,8 @@ from migration.units import Step, UnitState, outcome_body
 from scripts.main import app
 
 UNIT = "finance-man@chengguan"
+TAKEN = "party-edu@chengguan-wadong"
+"""Its cable carries an extranet circuit of the same village."""
 CONFIG = "hostname fin-chengguan\nenable password s3cret\n"
 runner = CliRunner()
 
@@ -30,6 +32,11 @@ def call(*arguments: str) -> tuple[int, str, str]:
 @pytest.fixture
 def county(tmp_path: Path) -> Path:
     """A county whose ledger says that a unit was archived and removed in the field."""
+    return tell_removed(tmp_path, UNIT)
+
+
+def tell_removed(tmp_path: Path, unit: str) -> Path:
+    """Make a county whose ledger says that a unit was archived and removed in the field; return its folder."""
     folder = tmp_path / "county"
     assert call("init", str(folder))[0] == 0
     (folder / "access.yaml").write_text(
@@ -39,10 +46,10 @@ def county(tmp_path: Path) -> Path:
     inventory = load_county(folder)
     digest = write_config(folder, CONFIG)
     with Ledger.open(folder / "ledger.sqlite", SystemClock(), "field") as ledger:
-        dossier = make_dossier(inventory, inventory.unit_by_id[UNIT], None).model_dump(mode="json")
+        dossier = make_dossier(inventory, inventory.unit_by_id[unit], None).model_dump(mode="json")
         configs = {"fin-chengguan": digest, "fin-hub": digest}
         note = {"note": "archive", "state": "shut", "configs": configs, "dossier": dossier}
-        ledger.append("note", "archive/1", note, unit=UNIT)
+        ledger.append("note", "archive/1", note, unit=unit)
         for step, state in (
             ("provision", "provisioned"),
             ("cutover", "cut_over"),
@@ -51,7 +58,7 @@ def county(tmp_path: Path) -> Path:
             ("remove", "removed"),
         ):
             body = outcome_body(Step(step), result="done", state=UnitState(state), devices={})
-            ledger.append("outcome", f"{step}/1", body, unit=UNIT)
+            ledger.append("outcome", f"{step}/1", body, unit=unit)
     return folder
 
 
@@ -107,6 +114,37 @@ def test_release_is_recorded_once(county: Path) -> None:
     code, _, err = call("retire", UNIT, "--reference", "12", "--county", str(county))
     assert code == 2
     assert "expected with --release" in err
+
+
+def test_a_line_that_the_extranet_runs_over_is_not_released_by_a_blank_cell(tmp_path: Path) -> None:
+    """Taken over by its archive, it is refused while circuits.csv does not say so, recorded as handed over when it does."""
+    folder = tell_removed(tmp_path, TAKEN)
+    notice = ("--reference", "N1", "--rent-free-from", "2027-01-01")
+    base = ("retire", TAKEN, "--release", *notice, "--county", str(folder))
+    handed = "taken over by x-chengguan-wadong, not released"
+    assert handed in call(*base)[1].replace("\n", " ")
+    circuits = folder / "circuits.csv"
+    before = circuits.read_text("utf-8")
+    circuits.write_text(before.replace(",,,edu-l-chengguan-wadong\n", ",,,\n"), "utf-8")
+    assert circuits.read_text("utf-8") != before
+    assert call("survey", "check", "--county", str(folder))[0] == 0
+    for yes in ((), ("--yes",)):
+        code, out, _ = call(*base, *yes, "--json")
+        told = json.loads(out)
+        (one,) = told["units"]
+        assert (code, told["done"], told["saved_yuan_a_month"], one["state"]) == (3, False, 0, "removed")
+        assert [r["kind"] for r in one["reasons"]] == ["line"]
+        assert one["reasons"][0]["why"].startswith(
+            "x-chengguan-wadong of the extranet runs over edu-l-chengguan-wadong"
+        )
+        assert (one["release"]["how"], one["release"]["saved_yuan"]) == ("taken over", 0)
+    with Ledger.open(folder / "ledger.sqlite", SystemClock(), "field", readonly=True) as ledger:
+        assert sum(e.body.get("step") == "release" for e in ledger.events()) == 0
+    circuits.write_text(before, "utf-8")
+    code, out, _ = call(*base, "--yes")
+    assert (code, handed in out.replace("\n", " ")) == (0, True)
+    circuits.write_text(before.replace(",,,edu-l-chengguan-wadong\n", ",,,\n"), "utf-8")
+    assert handed in call(*base, "--yes")[1].replace("\n", " ")
 
 
 def test_secrets_are_in_no_output_and_not_in_the_ledger(county: Path) -> None:
