@@ -34,6 +34,7 @@ def check_tables(found: Findings, rows: dict[str, list[Row]], refused: frozenset
         _check_owner(found, "circuits", row, networks, refused)
         _check_circuit(found, row)
     _check_units(found, rows["circuits"])
+    _check_reused(found, rows["circuits"])
     for row in rows["servers"]:
         found.refer("servers", row, "site", sites, "site")
     _check_services(found, rows)
@@ -181,6 +182,30 @@ def _check_units(found: Findings, rows: list[Row]) -> None:
             what = f"{key[0]} has a line at {key[1]} already, on row {first[key].number}"
             found.at("circuits", row, "site", what, "declare the second line's people as a site of their own")
         first.setdefault(key, row)
+
+
+def _check_reused(found: Findings, rows: list[Row]) -> None:
+    """A legacy line is taken over once, and at its own site: its contract is handed over to one circuit."""
+    lines = {row.values["circuit"]: row for row in rows}
+    first: dict[str, Row] = {}
+    for row in rows:
+        name, site = row.values["reuses"], row.values["site"]
+        line = lines.get(name)
+        if row.values["network"] != EXTRANET or name is None or line is None:
+            continue  # who may reuse a line at all, and lines that are not there, are said elsewhere
+        if line.values["network"] == EXTRANET:
+            what = f"expected a legacy line, found {name!r} of the extranet, on row {line.number}"
+            found.at("circuits", row, "reuses", what, "name the legacy line, or clear it")
+            continue
+        if None not in (site, line.values["site"]) and line.values["site"] != site:
+            what = f"expected a line of {site}, found {name!r} of {line.values['site']}, on row {line.number}"
+            found.at("circuits", row, "reuses", what, f"name the legacy line that ends at {site}, or clear it")
+        if name in first:
+            what = (
+                f"expected a line that no other row takes over, found {name!r}, taken over on row {first[name].number}"
+            )
+            found.at("circuits", row, "reuses", what, "clear it on one of them: a cable carries one extranet line")
+        first.setdefault(name, row)
 
 
 def _check_services(found: Findings, rows: dict[str, list[Row]]) -> None:

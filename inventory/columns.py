@@ -323,7 +323,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             chinese="利旧线路",
             parse=tables.read_ident,
             required=False,
-            about="for an extranet line, the legacy line whose cable it takes over",
+            about="for an extranet line, the legacy line at the same site whose cable it takes over; a line is taken over once",
             example="edu-l-chengguan-xichang",
         ),
     ),

@@ -103,6 +103,44 @@ def test_every_reused_line_is_a_legacy_one(sample: County) -> None:
     assert all(c.site == site for site, c in reused.items())
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "edu-l-chengguan-wadong",
+            [
+                "a line of chengguan-wabei, found 'edu-l-chengguan-wadong' of chengguan-wadong, on row 16",
+                "a line that no other row takes over, found 'edu-l-chengguan-wadong', taken over on row 17",
+            ],
+        ),
+        ("edu-l-chengguan", ["a line of chengguan-wabei, found 'edu-l-chengguan' of chengguan, on row 10"]),
+        ("x-chengguan-wabei", ["a legacy line, found 'x-chengguan-wabei' of the extranet, on row 19"]),
+    ],
+)
+def test_a_line_is_taken_over_once_and_at_its_own_site(folder: Path, line: str, expected: list[str]) -> None:
+    """What an extranet circuit says it reuses is a legacy line of its site that no other circuit reuses."""
+    edit(folder, "circuits.csv", lambda t: t.replace(",,,edu-l-chengguan-wabei\n", f",,,{line}\n"))
+    found = problems(folder)
+    assert [p.partition("; ")[0] for p in found] == [f"circuits.csv:19 [reuses]: expected {e}" for e in expected]
+    assert all(p.partition("; ")[2] for p in found)
+
+
+def test_two_circuits_of_one_site_do_not_share_a_line(folder: Path) -> None:
+    """A second extranet circuit of a site that reuses the line of the first is one problem, on its own row."""
+    edit(folder, "circuits.csv", lambda t: _reuse_on(t, "x-chengguan-core1", "fin-l-chengguan"))
+    load_county(folder)
+    edit(folder, "circuits.csv", lambda t: _reuse_on(t, "x-chengguan-core2", "fin-l-chengguan"))
+    (line,) = problems(folder)
+    assert line.startswith(
+        "circuits.csv:8 [reuses]: expected a line that no other row takes over, found 'fin-l-chengguan', taken over on row 7; "
+    )
+
+
+def _reuse_on(text: str, circuit: str, line: str) -> str:
+    """Fill in the last cell of a circuit's row."""
+    return re.sub(rf"(?m)^({circuit},.*,)$", rf"\g<1>{line}", text)
+
+
 def test_twenty_mistakes_give_twenty_lines(folder: Path) -> None:
     """A county with twenty mistakes lists all twenty, each with file, row, column and what to do."""
     edit(folder, "sites.csv", lambda t: t.replace("410329101000", "4.10329E+11", 1))
