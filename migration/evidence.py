@@ -202,7 +202,7 @@ def write_evidence(county_dir: Path, evidence: Evidence) -> Path:
     return path
 
 
-def write_content(path: Path, content: Mapping[str, Any]) -> None:
+def write_content(path: Path, content: Mapping[str, Any], *, mode: int = 0o644) -> None:
     """Write the compressed canonical JSON of some content, whole or not at all.
 
     Raises:
@@ -216,7 +216,7 @@ def write_content(path: Path, content: Mapping[str, Any]) -> None:
             file.write(gzip.compress(canonical_json(content).encode(), compresslevel=6, mtime=0))
             file.flush()
             os.fsync(file.fileno())
-        Path(ready).chmod(0o644)
+        Path(ready).chmod(mode)
         Path(ready).replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:

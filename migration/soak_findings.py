@@ -20,6 +20,7 @@ from migration.soak_samples import SoakSample
 from migration.terms import policy_values, say_sampled_less
 from migration.units import UnitState
 from nornir_tasks.old_line import FlowSeen, PortSeen, Usage, is_unicast
+from nornir_tasks.redaction import redact
 
 _CHANGES_OF_AN_ACT = 4
 """How often a port may lose and find its carrier when both ends of its line are closed and opened, not quite together."""
@@ -489,7 +490,8 @@ class Lookout:
 
 def _named(device: str, line: str, block: str) -> Finding:
     inside = f" (in {block})" if block else ""
-    why = f"{device}: its configuration still names the old network - expected no such line, found {line!r}{inside}"
+    found = redact(line)  # a sample of before may hold what none keeps now
+    why = f"{device}: its configuration still names the old network - expected no such line, found {found!r}{inside}"
     return Finding(kind="named", why=why, device=device)
 
 

@@ -1,9 +1,9 @@
 """Samples of the old lines: what routers and resolvers said of their use at one time, kept like evidence.
 
-One file a sample, `evidence/<digest>.json.gz`, and one with everything the routers said, `evidence/<digest>.raw.gz`; the
-ledger's soak event names both digests. A sample names, for each unit, the sample before it: so that one taken away from
-between two others is seen. A file that is missing, changed or says other than its event is a lost sample: it counts as
-not clean, because nobody knows what it held.
+One file a sample, `evidence/<digest>.json.gz`, and one with everything the routers said, `evidence/<digest>.raw.gz`, secrets
+hidden. Both hold configurations, so only their owner may read them. The ledger's soak event names both digests. A sample
+names, for each unit, the sample before it: so that one taken away from between two others is seen. A file that is missing,
+changed or says other than its event is a lost sample: it counts as not clean, because nobody knows what it held.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from migration.evidence import EVIDENCE_DIR, FORMAT, load_content, write_content
 from nornir_tasks.old_line import NameSeen, Usage
 
 _CHECKED_MOST = 2000
+_OWNER_ONLY = 0o600
 
 
 class SoakSample(Model):
@@ -114,9 +115,9 @@ def make_sample(
 
 
 def write_sample(county_dir: Path, sample: SoakSample, raw: Mapping[str, str]) -> None:
-    """Keep a sample and all that the routers said on the disk; raises EvidenceWriteError."""
-    write_content(county_dir / sample.raw_file, raw_content(raw))
-    write_content(county_dir / sample.file, _content(sample))
+    """Keep a sample and all that the routers said on the disk, for their owner alone; raises EvidenceWriteError."""
+    write_content(county_dir / sample.raw_file, raw_content(raw), mode=_OWNER_ONLY)
+    write_content(county_dir / sample.file, _content(sample), mode=_OWNER_ONLY)
 
 
 def raw_content(raw: Mapping[str, str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from inventory.model import Model
 from inventory.wording import counted
 from nornir_tasks.drivers import DeviceBusyError, Driver, Pending
 from nornir_tasks.hosts import DeviceOutcome, run_on_devices
+from nornir_tasks.redaction import redact
 
 Mode = Literal["replace", "merge"]
 Phase = Literal["check", "commit", "confirm", "roll back", "read", "ask"]
@@ -73,6 +74,7 @@ class Committed(Model):
     device: str
     state: Literal["unchanged", "committed", "refused", "held", "failed", "unknown"]
     diff: str = ""
+    """What it changes, secrets hidden."""
     error: str = ""
     kind: str = ""
     seconds: float = 0.0
@@ -112,9 +114,9 @@ class ForbiddenChangeError(ExtranetError):
 
 
 def compare(nr: Nornir, changes: Sequence[Change], on_event: OnEvent | None = None) -> dict[str, DeviceOutcome[str]]:
-    """Return what each change would change, by device; changes nothing. An empty difference: nothing to do."""
+    """Return what each change would change, by device, secrets hidden; changes nothing. An empty one: nothing to do."""
     by_device = _by_device(changes)
-    return _run(nr, "check", lambda d: _stage(d, by_device), by_device, on_event)
+    return _run(nr, "check", lambda d: redact(_stage(d, by_device)), by_device, on_event)
 
 
 def stage_and_commit(
@@ -146,7 +148,7 @@ def stage_and_commit(
         forbidden = forbid(driver.device, diff) if forbid is not None and diff else ""
         if forbidden:
             raise ForbiddenChangeError(driver.device, forbidden)
-        return _Staged(diff=diff, armed=found is not None)
+        return _Staged(diff=redact(diff), armed=found is not None)
 
     staged = _run(nr, "check", stage, by_device, on_event)
     if not all(o.ok for o in staged.values()):

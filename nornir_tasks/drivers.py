@@ -11,6 +11,7 @@ from pydantic import Field
 from inventory.errors import ExtranetError
 from inventory.model import Model
 from nornir_tasks.old_line import UsageRead
+from nornir_tasks.redaction import redact
 
 
 class Capabilities(Model):
@@ -78,7 +79,8 @@ class Driver(Protocol):
     def read_usage(self, names: Sequence[IPv4Network], *, listen_s: float) -> UsageRead:
         """Return who still uses the device, in one go: changes nothing; what it cannot tell is unknown by name.
 
-        `names` are the prefixes whose routes and configuration lines are wanted.
+        `names` are the prefixes whose routes and configuration lines are wanted. No secret of its configuration is in
+        what comes back: neither in lines nor in the words that are kept.
         """
 
     def load_replace_candidate(self, config: str) -> None:
@@ -139,11 +141,11 @@ class LoginRefusedError(DeviceError):
 
 
 class CommitRejectedError(DeviceError):
-    """The device refused a line of the candidate."""
+    """The device refused a line of the candidate; what may be a secret in it is hidden."""
 
     def __init__(self, device: str, line: str, reply: str) -> None:
-        self.line, self.reply = line, reply
-        super().__init__(device, f"line refused: {line!r} ({reply})", "nothing was changed; correct the line")
+        self.line, self.reply = redact(line), redact(reply)
+        super().__init__(device, f"line refused: {self.line!r} ({self.reply})", "nothing was changed; correct the line")
 
 
 class CommitFailedError(DeviceError):

@@ -101,7 +101,7 @@ class Usage(Model):
 
 
 class UsageRead(Model):
-    """A device's answer, and the whole of what it said, for the record."""
+    """A device's answer, and the whole of what it said, for the record; secrets of its configuration are hidden in both."""
 
     usage: Usage
     raw: str

@@ -1,48 +1,85 @@
 """Take secrets out of configurations before they are shown: what a line names as a secret, whoever's syntax it is.
 
-Rather a word too many than one too few: a line about a key keeps its first words and loses the rest. What is kept for
-rebuilding is never redacted; it stays in files that only their owner may read.
+Rather a word too many than one too few: a line about a key keeps its first words and loses the rest, but for IPv4
+addresses and prefixes, by which it is found. What is kept for rebuilding is never redacted; it stays in files that only
+their owner may read.
 """
 
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network
 
 HIDDEN = "<hidden>"
 
 _WORDS = (
-    r"[\w-]*(?:passw(?:or)?d|passwd|passphrase|secret)|community(?!-list|-filter)|community-string|key-string|keyring|"
-    r"pre-shared-key|psk|authentication-key|auth-key|message-digest-key|"
-    r"md5|sha\d*|hmac-\S+|cipher|irreversible-cipher|simple|plain(?:-text)?|token|encrypted-password|private-key|wpa-psk|"
-    r"auth-pass(?:word)?|priv-pass(?:word)?|shared-secret|key"
+    r"pass-?phrase|passcode|community(?!-list|-filter)|community-string|"
+    r"key-string|keyring|pre-shared-key|psk|authentication-key|auth-key|message-digest-key|"
+    r"md5|sha\d*|hmac-\S+|cipher|irreversible-cipher|simple|plain(?:-text)?|token|private-key|wpa-psk|"
+    r"auth-pass|priv-pass|key|priv|privacy-mode|encryption-hex|authentication-hex|securityname|"
+    r"authentication\s+(?:string|text)|nhrp\s+authentication|(?:standby|glbp)\s+\d+\s+authentication|"
+    r"snmp-server\s+host\s+\S+"  # a community without a word before it
 )
-_SECRET = re.compile(rf"(?P<lead>(?:^|[\s\"'{{;-])(?:{_WORDS}))(?P<gap>[\s:=]+)(?P<rest>\S.*)$", re.IGNORECASE)
-_KIND = re.compile(r"^(?:\d{1,2}|cipher|simple|plain|irreversible-cipher|encrypted|hash|md5|sha\d*|string)(?=\s+\S)")
-_HARMLESS = re.compile(
-    r"^(?:chain\s+\S+|\d+|generate\b.*|zeroize\b.*)$|"  # `key chain NAME` and `key 1` name a secret and hold none
-    r"^(?:(?:permit|deny|in|out|both|extended|standard|send|additive|none)\b.*)$",
+_SECRET = re.compile(
+    rf"(?P<word>passw(?:or)?d|passwd|secret|(?<![^\s\"'{{;-])(?:{_WORDS}))[\s:=]+(?P<rest>\S.*)$", re.IGNORECASE
+)
+_KIND = re.compile(
+    r"^(?:\d{1,2}\s+(?=\S))?"
+    r"(?:(?:cipher|simple|plain|irreversible-cipher|encrypted|clear|hash|md5|sha\d*|string)\s+(?=\S)(?:\d{1,2}\s+(?=\S))?)?",
     re.IGNORECASE,
 )
+# `key chain NAME` and `key 1` name a secret and hold none; a longer number may be one.
+_HARMLESS_KEY = re.compile(r"^(?:chain\s+\S+|\d{1,3}|generate\b.*|zeroize\b.*)$", re.IGNORECASE)
+_FILTER = re.compile(r"^(?:(?:permit|deny)\s+\S.*|in|out|both|extended|standard|additive|none)$", re.IGNORECASE)
+"""What follows the name of a list or map that happens to be called like a secret."""
+_PASSWORD = re.compile(r"pass|secret", re.IGNORECASE)
 _BGP_COMMUNITY = re.compile(
-    r"^\s*(?:no\s+)?(?:set|match|neighbor\s+\S+\s+send-|bgp\s+|large-)\s*community\b", re.IGNORECASE
+    r"^[+\s-]*(?:no\s+)?(?:(?:set|match|apply|if-match)\s+(?:\S+-)?|neighbor\s+\S+\s+send-|bgp\s+|large-)community\b",
+    re.IGNORECASE,
 )
+_LOGIN = re.compile(r"(://[^\s:/@]*:)\S+@")
 _PEM = re.compile(r"-----BEGIN [A-Z ]*(?:PRIVATE KEY|CERTIFICATE)-----.*?-----END [A-Z ]*-----", re.DOTALL)
 
 
 def redact(text: str) -> str:
     """Return a configuration in which everything that may be a secret is replaced by a mark."""
-    text = _PEM.sub(HIDDEN, text)
-    return "".join(_redact_line(line) for line in text.splitlines(keepends=True))
+    # Not splitlines: it also parts lines at characters that a secret may hold.
+    return "\n".join(map(_redact_line, _PEM.sub(HIDDEN, text).split("\n")))
 
 
 def _redact_line(line: str) -> str:
-    body = line.rstrip("\r\n")
+    body = line.rstrip("\r")
     end = line[len(body) :]
     if _BGP_COMMUNITY.match(body):  # routing attributes, which are no secrets
         return line
+    body = _LOGIN.sub(rf"\1{HIDDEN}@", body)
     found = _SECRET.search(body)
-    if found is None or _HARMLESS.match(found["rest"].strip()):
-        return line
-    kind = _KIND.match(found["rest"])
-    kept = f"{kind[0]} " if kind else ""
-    return f"{body[: found.start('rest')]}{kept}{HIDDEN}{end}"
+    while found is not None and _is_harmless(found["word"], found["rest"].strip()):
+        found = _SECRET.search(body, found.end("word"))
+    if found is None:
+        return body + end
+    rest = found["rest"]
+    kind = _KIND.match(rest)
+    start = kind.end() if kind else 0
+    return " ".join([f"{body[: found.start('rest')]}{rest[:start]}{HIDDEN}", *_find_addresses(rest[start:])]) + end
+
+
+def _is_harmless(word: str, rest: str) -> bool:
+    """Tell whether what follows a word is no secret of its own."""
+    if word.lower() == "key" and _HARMLESS_KEY.match(rest):
+        return True
+    return not _PASSWORD.search(word) and _FILTER.match(rest) is not None
+
+
+def _find_addresses(rest: str) -> list[str]:
+    """Return the addresses and prefixes among several words; a word alone is the secret, whatever it looks like."""
+    words = rest.replace(",", " ").split()
+    return [word for word in words if _is_ipv4(word)] if len(words) > 1 else []
+
+
+def _is_ipv4(word: str) -> bool:
+    try:
+        IPv4Network(word, strict=False)
+    except ValueError:
+        return False
+    return True

@@ -78,7 +78,7 @@ def diff(
     stat: Annotated[bool, typer.Option("--stat", help="Only how many lines change on which device.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show, device by device, exactly what the intended configuration would change. Exit 0 equal, 1 different.
+    """Show, device by device, what the intended configuration would change, secrets hidden. Exit 0 equal, 1 different.
 
     Begins with how many devices differ, and by how many lines each.
     """

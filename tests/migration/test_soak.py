@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import cast
@@ -14,15 +17,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inventory.access import Access
 from inventory.model import County, Soak
 from migration.campaign import Campaign
+from migration.events import digest_of
+from migration.evidence import load_content
 from migration.gates import judge_retirement
 from migration.proof import Situation
 from migration.sampling import soaking_units
 from migration.soak import SoakStanding, stand_soak
-from migration.soak_samples import SoakSample
+from migration.soak_samples import SoakSample, make_sample, raw_content, write_sample
 from migration.units import Step, UnitState, fold
 from nornir_tasks.old_line import FlowSeen, LineSeen, NameSeen, NeighborSeen, RouteSeen, Usage
+from nornir_tasks.platforms.frr.driver import FrrDriver, Reply
 from tests.migration.scene import Story, build_county, situation_of
 from tests.migration.soak_scene import Spoil, run_of_samples, sample_at, see_port, unknown
 
@@ -287,6 +294,37 @@ def test_routes_and_lines_that_nobody_declared_are_named() -> None:
     assert "core1: still leads to the old line" in last({"core1": lambda u: u.model_copy(update={"routes": (back,)})})
     other = back.model_copy(update={"table": "social"})
     assert stand(watched(spoil={3: {"core1": lambda u: u.model_copy(update={"routes": (other,)})}})).over
+
+
+def test_a_sample_of_before_gives_no_secret_away() -> None:
+    """A line that was kept with its password is still named, without it, by the soak and by the gate's reasons."""
+    line = LineSeen(block="router bgp 1", line="neighbor 10.20.255.2 password S3CRETpw", names=("10.20.255.2",))
+    situation = watched(spoil={3: {"fin-county": lambda u: u.model_copy(update={"lines": (line,)})}})
+    reasons = "\n".join(map(str, judge_retirement(TA.id, "drain", situation).reasons))
+    for text in (said(stand(situation)), reasons):
+        assert "found 'neighbor 10.20.255.2 password <hidden>' (in router bgp 1)" in text
+        assert "S3CRETpw" not in text
+
+
+def test_a_sample_is_kept_without_secrets_and_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both files may hold configurations: no password is in them, nobody else reads them, and their digests bear them out."""
+    config = "hostname fin-ta\nrouter bgp 1\n neighbor 10.20.255.1 password S3CRETpw\nend"
+    words = f"@@ clock\n1.0\n@@ end 0\n@@ config\n{config}\n@@ end 0\n"
+    driver = FrrDriver("fin-ta", Access(target="lab", name="fake", known_hosts="none", addresses={}))
+    monkeypatch.setattr(driver, "_exec", lambda *_: Reply(words, "", 0))
+    read = driver.read_usage([IPv4Network("10.20.0.0/16")], listen_s=0)
+    raw = {"fin-ta": read.raw}
+    digest = digest_of(raw_content(raw))
+    sample = make_sample(units=FIN, usages=[read.usage], names=(), taken_from=1.0, taken_to=2.0, before={}, raw=digest)
+    write_sample(tmp_path, sample, raw)
+    for file, named in ((sample.file, sample.digest), (sample.raw_file, sample.raw)):
+        content, why = load_content(tmp_path / file, named)
+        assert why == ""
+        assert "neighbor 10.20.255.1 password <hidden>" in str(content)
+        assert "S3CRETpw" not in str(content)
+        assert stat.S_IMODE((tmp_path / file).stat().st_mode) == 0o600
 
 
 def test_what_the_inventory_gives_is_normal() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ from nornir_tasks.drivers import (
 from nornir_tasks.hosts import build_nornir, closing, run_on_devices
 from nornir_tasks.intent import PLATFORMS, Platform
 from nornir_tasks.old_line import UsageRead
+from nornir_tasks.redaction import HIDDEN
 from tests.nornir_tasks.sample import sample
 
 COUNTY = sample()[0]
@@ -79,6 +81,8 @@ class FakeDriver:
         self.router.calls.append("load")
         if "rejects" in self.router.faults:
             raise CommitRejectedError(self.device, "bad line", "unknown command")
+        if "rejects password" in self.router.faults:
+            raise CommitRejectedError(self.device, "neighbor 10.0.0.1 password S3CRETpw", "password S3CRETpw: refused")
         if "crashes" in self.router.faults:
             sys.exit("secret-canary")
         self.candidate = config
@@ -174,6 +178,24 @@ def test_a_failing_commit_is_reported_and_the_rest_can_go_back(
         back = wave.roll_back(nr, THREE, "c-1")
     assert all(o.ok for o in back.values())
     assert {r.running for r in routers.values()} == {"old"}
+
+
+def test_differences_and_refusals_hold_no_secret(routers: dict[str, FakeRouter]) -> None:
+    """What is shown or recorded of a change has its secrets hidden; what the device is given, and its digest, have not."""
+    line = "neighbor 10.0.0.1 password"
+    wanted, sent = whole(f"{line} S3CRETpw", ["core1"]), f"{line} S3CRETpw"
+    with closing(build_nornir(COUNTY, ACCESS)) as nr:
+        assert wave.compare(nr, wanted)["core1"].value == f"+ {line} {HIDDEN}\n"
+        done = wave.stage_and_commit(nr, wanted, 60, "c1", forbid=lambda _, diff: "" if sent in diff else "not told")
+        read = wave.read_configs(nr, ["core1"])["core1"].value
+        routers["core1"].faults.add("rejects password")
+        refused = wave.compare(nr, wanted)["core1"]
+    assert (done["core1"].state, done["core1"].diff) == ("committed", f"+ {line} {HIDDEN}\n")
+    assert routers["core1"].running == sent
+    assert read is not None
+    assert done["core1"].digest == read.digest == hashlib.sha256(sent.encode()).hexdigest()
+    assert "S3CRETpw" not in refused.error
+    assert f"line refused: '{line} {HIDDEN}'" in refused.error
 
 
 def test_nothing_to_change_is_neither_pushed_nor_armed(routers: dict[str, FakeRouter]) -> None:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inventory.access import Access
 from nornir_tasks.old_line import Usage
-from nornir_tasks.platforms.frr.driver import FrrDriver
-from nornir_tasks.platforms.frr.usage import read_usage, usage_script
+from nornir_tasks.platforms.frr.driver import FrrDriver, Reply
+from nornir_tasks.platforms.frr.usage import hide_secrets, read_usage, usage_script
+from nornir_tasks.redaction import HIDDEN
 from tests.nornir_tasks.frr_router import Router, boot_router
 
 OLD = (IPv4Network("10.20.0.0/16"),)
@@ -42,6 +44,28 @@ access-list 7 seq 5 permit 10.20.8.0/24
 
 STATS = '{"rx":{"bytes":10,"packets":1},"tx":{"bytes":20,"packets":2,"carrier_changes":4}}'
 LINKS = f'[{{"ifname":"wan1","flags":["UP","LOWER_UP"],"stats64":{STATS}}}]'
+SECRET = "S3CRETpw"
+GUARDED = f"""\
+hostname r1
+!
+enable password 8 {SECRET}
+!
+key chain line
+ key 1
+  key-string {SECRET}
+ exit
+exit
+!
+interface wan1
+ ip address 10.20.250.2/30
+ ip ospf message-digest-key 1 md5 {SECRET}
+exit
+!
+router bgp 65001
+ neighbor 10.20.250.1 password {SECRET}
+exit
+!
+end"""
 PARTS = {
     "clock": ("1795350152.5", 0),
     "session": ("fd00::9 47364 fd00::2 22", 0),
@@ -88,6 +112,47 @@ def test_everything_is_read() -> None:
     assert [(r.prefix, r.via) for r in found.routes] == [("0.0.0.0/0", "10.20.250.1")]
     assert [line.line for line in found.lines] == ["ip route 0.0.0.0/0 10.20.250.1"]
     assert [(f.source, f.service) for f in found.flows] == [("10.20.8.9", 1521)]
+
+
+def test_secrets_are_gone_before_anything_is_read_or_kept() -> None:
+    """A line with a password is found by its address, without the password; what is kept of the router's words is the same."""
+    text = said(config=(GUARDED, 0))
+    kept, found = hide_secrets(text), read_usage("r1", text, OLD)
+    assert SECRET not in kept + found.model_dump_json()
+    assert found.unknown == {}
+    assert [(line.block, line.line, line.names) for line in found.lines] == [
+        ("interface wan1", "ip address 10.20.250.2/30", ("10.20.250.2/30",)),
+        ("router bgp 65001", f"neighbor 10.20.250.1 password {HIDDEN}", ("10.20.250.1",)),
+    ]
+    assert read_usage("r1", kept, OLD) == found
+    assert len(kept.splitlines()) == len(text.splitlines())
+
+
+def test_the_driver_keeps_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in what it concludes nor in the words that are kept; everything else is kept word for word."""
+    driver = FrrDriver("r1", Access(target="lab", name="fake", known_hosts="none", addresses={}))
+    text = said(config=(GUARDED, 0))
+    monkeypatch.setattr(driver, "_exec", lambda *_: Reply(text, "", 0))
+    found = driver.read_usage(OLD, listen_s=0)
+    assert SECRET not in found.model_dump_json()
+    assert found.raw == text.replace(SECRET, HIDDEN)
+
+
+@pytest.mark.parametrize("cut", [1, 40, 80])
+def test_an_answer_that_failed_quotes_no_secret(cut: int) -> None:
+    """What a failed or cut part says last becomes a reason that everybody reads."""
+    failed = said(config=(f"hostname r1\npassword {SECRET}", 1), routing=(f'{{"a":1}}\nline 2: password {SECRET}', 1))
+    found = read_usage("r1", failed, OLD)
+    assert {"config", "routes"} <= found.unknown.keys()
+    assert SECRET not in hide_secrets(failed) + found.model_dump_json()
+    assert SECRET not in hide_secrets(said(config=(GUARDED, 0))[:-cut])
+
+
+def test_names_that_look_like_secrets_leave_tables_whole() -> None:
+    """Tables are JSON and hold no configuration: a port called like a secret is still counted."""
+    text = said(links=(LINKS.replace("wan1", "my key x"), 0))
+    assert hide_secrets(text) == text
+    assert [p.name for p in read_usage("r1", text, OLD).ports] == ["my key x"]
 
 
 @pytest.mark.parametrize(

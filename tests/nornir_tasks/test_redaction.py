@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inventory.model import EXTRANET
+from nornir_tasks.old_line import names_any
+from nornir_tasks.platforms.frr.legacy import legacy_facts
 from nornir_tasks.redaction import HIDDEN, redact
+from tests.nornir_tasks.sample import rendered, sample
 
 SECRETS = [
     "password s3cret",
@@ -27,6 +33,28 @@ SECRETS = [
     "radius shared-key cipher s3cret",
     " authentication-mode hmac-sha256 s3cret",
     "snmp-server user bob grp v3 auth sha s3cret priv aes 128 s3cret",
+    "snmp-server host 10.20.0.9 version 2c s3cret",
+    "snmp-agent target-host trap address udp-domain 10.20.0.9 params securityname s3cret v2c",
+    "snmp-agent usm-user v3 bob privacy-mode aes128 s3cret",
+    "area-password clear s3cret",
+    " ip rip authentication string s3cret",
+    " ip nhrp authentication s3cret",
+    " standby 1 authentication s3cret",
+    "tacacs-server host 10.20.0.9 key 7 s3cret",
+    "radius-server host 10.20.0.9 auth-port 1812 key s3cret",
+    "crypto isakmp key s3cret address 10.20.0.9",
+    " pre-shared-key address 10.20.0.9 255.255.255.255 key cipher s3cret",
+    " ppp chap password cipher s3cret",
+    " ppp pap sent-username bob password 0 s3cret",
+    " super password level 3 cipher s3cret",
+    'set protocols bgp group a neighbor 10.20.0.9 authentication-key "s3cret"',
+    'set security authentication-key-chains key-chain a key 1 secret "s3cret"',
+    "+  neighbor 10.20.0.9 password s3cret",
+    "access-list secret permit 10.20.0.0/24 password s3cret",
+    "enable password in-s3cret",
+    "password permit s3cret",
+    "archive path ftp://bob:s3cret@10.20.0.9/configs",
+    "password a\u2028s3cret",
 ]
 PLAIN = [
     "hostname fin-hub",
@@ -39,6 +67,11 @@ PLAIN = [
     " match community leaks",
     "bgp community-list standard leaks permit 65000:1",
     " neighbor 10.0.0.1 send-community both",
+    "+  set community 65000:100 additive",
+    " set large-community 65000:1:1",
+    " apply community 65000:100",
+    " neighbor 10.0.0.1 route-map simple in",
+    "access-list token permit 10.20.8.0/24",
     "interface lan1",
 ]
 
@@ -57,6 +90,37 @@ def test_secrets_are_hidden(line: str) -> None:
 def test_what_is_no_secret_stays(line: str) -> None:
     """Addresses, routes, routing attributes and names of key chains stay as they are."""
     assert redact(f"{line}\n") == f"{line}\n"
+
+
+@pytest.mark.parametrize("line", ["password 12345678", " key 12345678", "tacacs-server key 0 12345678", "password in"])
+def test_secrets_that_look_like_something_else_are_hidden(line: str) -> None:
+    """A number or a common word is a secret where one stands."""
+    assert redact(line) == f"{line[: line.rindex(' ')]} {HIDDEN}"
+
+
+@pytest.mark.parametrize("line", [line for line in SECRETS if "10.20.0." in line])
+def test_addresses_are_never_hidden(line: str) -> None:
+    """A line with a secret is still found by the addresses that it names, before the secret or after it."""
+    where = (IPv4Network("10.20.0.0/16"),)
+    assert names_any(redact(line), where) == names_any(line, where)
+
+
+def test_an_address_alone_may_be_a_secret() -> None:
+    """Nothing tells a password that looks like an address from any other."""
+    assert redact("password 7 10.20.0.9") == f"password 7 {HIDDEN}"
+
+
+@pytest.mark.parametrize("cut_over", [False, True])
+def test_what_the_inventory_gives_holds_nothing_to_hide(*, cut_over: bool) -> None:
+    """Intended configurations, and the lines that legacy routers hold by right, are shown as they are."""
+    county = sample()[0]
+    for device in county.devices:
+        if device.network == EXTRANET:
+            text = rendered(device.id, cut_over=cut_over)
+            assert redact(text) == text
+    for network in county.networks:
+        for facts in legacy_facts(county, network.id, {}).values():
+            assert [redact(line) for _, line in facts] == [line for _, line in facts]
 
 
 def test_keys_in_blocks_are_hidden() -> None:

@@ -46,6 +46,7 @@ from nornir_tasks.old_line import UsageRead
 from nornir_tasks.platforms.frr import config as frr
 from nornir_tasks.platforms.frr import usage
 from nornir_tasks.platforms.frr.look import NO_PYTHON, RouterLook
+from nornir_tasks.redaction import redact
 
 if TYPE_CHECKING:
     import paramiko
@@ -131,7 +132,7 @@ class FrrDriver:
     def read_usage(self, names: Sequence[IPv4Network], *, listen_s: float) -> UsageRead:
         """Return who still uses the router; what it cannot tell is unknown by name."""
         reply = self._exec(f"exec sh -s -- {listen_s:g}", usage.usage_script())
-        return UsageRead(usage=usage.read_usage(self.device, reply.out, names), raw=reply.out)
+        return UsageRead(usage=usage.read_usage(self.device, reply.out, names), raw=usage.hide_secrets(reply.out))
 
     def load_replace_candidate(self, config: str) -> None:
         """Stage a whole configuration and have the router check its syntax."""
@@ -236,8 +237,8 @@ class FrrDriver:
 
     def _undo_failed(self, change_id: str, left: str, said: str) -> NoReturn:
         """Go back after an apply that did not give what was wanted, and say whether that worked."""
-        lines = [line for line in left.splitlines() if line[:2] in {"+ ", "- "}]
-        why = next((x.strip() for x in said.splitlines() if x.startswith(("line ", "%"))), "no reply")
+        lines = [line for line in redact(left).splitlines() if line[:2] in {"+ ", "- "}]
+        why = next((x.strip() for x in redact(said).splitlines() if x.startswith(("line ", "%"))), "no reply")
         what = f"{counted(len(lines), 'line')} did not take, first {lines[0] if lines else '?'!r} ({why})"
         try:
             self.rollback(change_id)
@@ -433,5 +434,5 @@ def _refused_line(body: str, reply: str) -> tuple[str, str]:
 
 
 def _line(reply: Reply) -> str:
-    text = (reply.err.strip() or reply.out.strip() or f"status {reply.status}").splitlines()
+    text = redact(reply.err.strip() or reply.out.strip() or f"status {reply.status}").splitlines()
     return text[-1][:200]

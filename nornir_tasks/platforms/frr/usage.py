@@ -3,11 +3,13 @@
 Counters come from `ip -s link` and the kernel's count of forwarded packets; neighbours from its ARP and ND tables; routes
 from the kernel's tables (in every VRF) and from zebra's; packets are heard for some seconds on a packet socket, and taken
 from conntrack where the kernel tracks connections. A part that failed or was cut short is unknown, with its reason.
+Secrets are hidden before anything is read: neither what is concluded nor what is kept holds one.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -26,8 +28,14 @@ from nornir_tasks.old_line import (
     names_any,
     nothing_known,
 )
+from nornir_tasks.redaction import redact
 
 T = TypeVar("T")
+_TABLES = re.compile(
+    r"^@@ (?:links|addresses|neighbors|kernel-routes|routing|heard)\n(?=[\[{#])(?:(?!@@ )[^\n]*\n)*?@@ end 0$",
+    re.MULTILINE,
+)
+"""Whole answers that are JSON: they hold no configuration, and must stay readable."""
 _BLOCKS = ("interface ", "vrf ", "router ", "route-map ", "address-family ")
 
 
@@ -46,6 +54,15 @@ class PartError(Exception):
 def usage_script() -> str:
     """Return the script that a router runs."""
     return files(__package__).joinpath("usage.sh").read_text("utf-8")
+
+
+def hide_secrets(text: str) -> str:
+    """Return what the script said without the secrets of the configuration in it, or of what a failed part quotes."""
+    out, at = [], 0
+    for table in _TABLES.finditer(text):
+        out += [redact(text[at : table.start()]), table[0]]
+        at = table.end()
+    return "".join([*out, redact(text[at:])])
 
 
 def split_parts(text: str) -> dict[str, Part]:
@@ -70,7 +87,7 @@ def split_parts(text: str) -> dict[str, Part]:
 
 def read_usage(device: str, text: str, names: Iterable[IPv4Network]) -> Usage:
     """Read what a router said; `names` are the prefixes whose routes and configuration lines are wanted."""
-    parts, wanted = split_parts(text), tuple(names)
+    parts, wanted = split_parts(hide_secrets(text)), tuple(names)
     unknown: dict[Source, str] = {}
 
     def take(source: Source, read: Callable[[], T], instead: T) -> T:
