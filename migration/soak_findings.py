@@ -19,7 +19,7 @@ from migration.proof import CLOCK_SKEW_S, Situation, say_moment, say_untimely
 from migration.soak_samples import SoakSample
 from migration.terms import policy_values, say_sampled_less
 from migration.units import UnitState
-from nornir_tasks.old_line import FlowSeen, PortSeen, Usage, is_unicast
+from nornir_tasks.old_line import FlowSeen, LineSeen, PortSeen, RouteSeen, Usage, is_unicast
 from nornir_tasks.redaction import redact
 
 _CHANGES_OF_AN_ACT = 4
@@ -293,13 +293,23 @@ class Lookout:
             stale = drained and seen.line.startswith(f"ip route {lan} ")
             concerns = device == line.router or any(self.concerns(word) for word in seen.names)
             if stale or (concerns and (seen.block, seen.line) not in declared):
-                said |= set(seen.names)
-                yield _named(device, seen.line, seen.block)
+                said |= set(seen.names) if seen.source == "config" else set()
+                yield _named(device, seen)
         for route in usage.routes:
-            stale = drained and route.prefix == lan and bool(route.via)
+            if route.number:
+                if self.leads_by_hand(device, route):
+                    yield _routed(device, route)
+                continue
+            stale = drained and route.prefix == lan and bool(route.via or (route.port and not route.attached))
             strange = line.is_line_end(route.via) and not self.declared_route(route.prefix)
             if (stale or strange) and not {route.prefix, route.via} & said:
-                yield _routed(device, f"{route.prefix} via {route.via}", route.source)
+                yield _routed(device, route)
+
+    def leads_by_hand(self, device: str, route: RouteSeen) -> bool:
+        """Tell whether a route in a table of somebody's own is about this line; by the inventory there is no such table."""
+        leads = bool(route.via or route.port)
+        by_line = self.line.is_line_end(route.via) or route.port in self.own_ports.get(device, ())
+        return by_line or (leads and self.concerns(route.prefix))
 
     def concerns(self, word: str) -> bool:
         """Tell whether an address or prefix is one of this unit's LAN or line."""
@@ -322,14 +332,13 @@ class Lookout:
         for route in usage.routes:
             by_hub = route.via == hub and self.leads_here(route.prefix)
             if route.table == self.unit.plane and (by_hub or self.names_line((route.prefix, route.via))):
-                where = f"{route.prefix} via {route.via or route.port} in VRF {route.table}"
-                yield _routed(device, where, route.source)
+                yield _routed(device, route)
         for seen in usage.lines:
             by_hub = hub in seen.names and any(self.leads_here(w) for w in seen.line.split() if "/" in w)
             blocks = seen.block.split()
             elsewhere = blocks[:1] in (["vrf"], ["interface"]) and self.unit.plane not in blocks
             if (by_hub or self.names_line(seen.names)) and not elsewhere:
-                yield _named(device, seen.line, seen.block)
+                yield _named(device, seen)
 
     def names_line(self, words: tuple[str, ...]) -> bool:
         """Tell whether one of some addresses or prefixes is the line's own."""
@@ -488,15 +497,24 @@ class Lookout:
             )
 
 
-def _named(device: str, line: str, block: str) -> Finding:
-    inside = f" (in {block})" if block else ""
-    found = redact(line)  # a sample of before may hold what none keeps now
-    why = f"{device}: its configuration still names the old network - expected no such line, found {found!r}{inside}"
+_NAMING = {
+    "config": "its configuration still names",
+    "rule": "its routing rules still name",
+    "filter": "its packet filter still names",
+}
+
+
+def _named(device: str, seen: LineSeen) -> Finding:
+    inside = f" (in {seen.block})" if seen.block else ""
+    found = redact(seen.line)  # a sample of before may hold what none keeps now
+    why = f"{device}: {_NAMING[seen.source]} the old network - expected no such line, found {found!r}{inside}"
     return Finding(kind="named", why=why, device=device)
 
 
-def _routed(device: str, route: str, source: str) -> Finding:
-    why = f"{device}: still leads to the old line - expected no such route, found {route} ({source})"
+def _routed(device: str, route: RouteSeen) -> Finding:
+    where = f"{route.prefix} via {route.via or route.port}"
+    where += (f" in table {route.number}" if route.number else "") + (f" in VRF {route.table}" if route.table else "")
+    why = f"{device}: still leads to the old line - expected no such route, found {where} ({route.source})"
     return Finding(kind="routed", why=why, device=device)
 
 

@@ -52,14 +52,22 @@ class RouteSeen(Model):
     via: str
     port: str
     source: Literal["kernel", "routing"]
+    number: str = ""
+    """Which of the kernel's tables, by number or name; empty for the main one."""
+    attached: bool = False
+    """It follows from an address of the device itself."""
 
 
 class LineSeen(Model):
-    """A configuration line that names the old network, with the block it stands in (empty: none)."""
+    """A line that names the old network, with the block it stands in (empty: none).
+
+    It is of the configuration, a rule by which the kernel chooses a table, or one of the packet filter.
+    """
 
     block: str
     line: str
     names: tuple[str, ...]
+    source: Literal["config", "rule", "filter"] = "config"
 
 
 class FlowSeen(Model):

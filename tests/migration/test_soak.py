@@ -88,6 +88,11 @@ def with_port(name: str, packets: int = 0) -> Spoil:
     return lambda u: u.model_copy(update={"ports": (*u.ports, see_port(name, packets=packets))})
 
 
+def holding(route: RouteSeen) -> Spoil:
+    """Make a router hold a route."""
+    return lambda u: u.model_copy(update={"routes": (route,)})
+
+
 def both(*spoils: Spoil) -> Spoil:
     """Do one after the other."""
 
@@ -325,6 +330,45 @@ def test_a_sample_is_kept_without_secrets_and_for_its_owner_alone(
         assert "neighbor 10.20.255.1 password <hidden>" in str(content)
         assert "S3CRETpw" not in str(content)
         assert stat.S_IMODE((tmp_path / file).stat().st_mode) == 0o600
+
+
+def test_what_somebody_did_by_hand_is_named() -> None:
+    """A route in a table of somebody's own, by gateway or port, a rule or a filter that names the LAN: each named."""
+    to_line = RouteSeen(table="", number="77", prefix="10.20.1.0/24", via="10.20.255.2", port="ta", source="kernel")
+    text = last({"fin-county": holding(to_line)})
+    assert "expected no such route, found 10.20.1.0/24 via 10.20.255.2 in table 77 (kernel)" in text
+    assert "found 10.20.1.0/24 via 192.0.2.1 in table 77" in last(
+        {"fin-county": holding(to_line.altered(via="192.0.2.1", port="mgmt"))}
+    )
+    assert "found 0.0.0.0/0 via wan1 in table 78" in last(
+        {"fin-ta": holding(to_line.altered(number="78", prefix="0.0.0.0/0", via="", port="wan1"))}
+    )
+    elsewhere = to_line.altered(prefix="0.0.0.0/0", via="192.0.2.1", port="mgmt")
+    nowhere = to_line.altered(via="", port="")  # a black hole for the old LAN
+    for harmless in (elsewhere, nowhere):
+        assert stand(watched(spoil={3: {"fin-county": holding(harmless)}})).over
+    lines = (
+        LineSeen(block="", line="ip rule from 10.20.1.0/24 lookup 77", names=("10.20.1.0/24",), source="rule"),
+        LineSeen(block="", line="ip saddr 10.20.1.9 accept", names=("10.20.1.9",), source="filter"),
+    )
+    text = last({"fin-county": lambda u: u.model_copy(update={"lines": lines, "routes": (to_line,)})})
+    assert (
+        "its routing rules still name the old network - expected no such line, found 'ip rule from 10.20.1.0/24" in text
+    )
+    assert "its packet filter still names the old network - expected no such line, found 'ip saddr 10.20.1.9" in text
+    assert "in table 77" in text
+
+
+def test_a_drained_lan_led_on_by_port_is_named() -> None:
+    """After a drain the hub leads nobody to the LAN: neither by gateway nor by a port alone; a black hole leads nowhere."""
+    story = cut_over().go("fin@ta", to=UnitState.DRAINED)
+    moments = [story.at.timestamp() + n * EVERY_S for n in range(4)]
+    for port, named in (("ta", True), ("", False)):
+        route = RouteSeen(table="", prefix="10.20.1.0/24", via="", port=port, source="kernel")
+        held = {"fin-county": holding(route)}
+        samples = run_of_samples(COUNTY, story.events, moments, {3: held})
+        situation = situation_of(COUNTY, story, soak=samples, now=datetime.fromtimestamp(moments[-1], UTC))
+        assert ("found 10.20.1.0/24 via ta" in said(stand_soak(TA, situation, "shut"))) == named
 
 
 def test_what_the_inventory_gives_is_normal() -> None:

@@ -1,7 +1,8 @@
 """Who still uses an FRR router on Linux: `usage.sh` asks everything in one go, and what it said is read here.
 
 Counters come from `ip -s link` and the kernel's count of forwarded packets; neighbours from its ARP and ND tables; routes
-from the kernel's tables (in every VRF) and from zebra's; packets are heard for some seconds on a packet socket, and taken
+from all of the kernel's tables (in every VRF) and from zebra's, with the rules that choose among tables and those of the
+packet filter; packets are heard for some seconds on a packet socket, and taken
 from conntrack where the kernel tracks connections. A part that failed or was cut short is unknown, with its reason.
 Secrets are hidden before anything is read: neither what is concluded nor what is kept holds one.
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from ipaddress import IPv4Address, IPv4Network, ip_address
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from inventory.model import Source
 from nornir_tasks.old_line import (
@@ -32,10 +33,11 @@ from nornir_tasks.redaction import redact
 
 T = TypeVar("T")
 _TABLES = re.compile(
-    r"^@@ (?:links|addresses|neighbors|kernel-routes|routing|heard)\n(?=[\[{#])(?:(?!@@ )[^\n]*\n)*?@@ end 0$",
+    r"^@@ (?:links|addresses|neighbors|kernel-routes|rules|routing|heard)\n(?=[\[{#])(?:(?!@@ )[^\n]*\n)*?@@ end 0$",
     re.MULTILINE,
 )
 """Whole answers that are JSON: they hold no configuration, and must stay readable."""
+_ADDRESS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?(?![\d.])")
 _BLOCKS = ("interface ", "vrf ", "router ", "route-map ", "address-family ")
 
 
@@ -105,6 +107,7 @@ def read_usage(device: str, text: str, names: Iterable[IPv4Network]) -> Usage:
         return nothing_known(device, "does not tell the time, so nothing it says has one", at=time.time())
     none: tuple[tuple[FlowSeen, ...], str] = ((), "")
     no_ports: tuple[PortSeen, ...] = ()
+    no_lines: tuple[LineSeen, ...] = ()
     ports = take("counters", lambda: _read_ports(parts), no_ports)
     flows, flow_source = take("flows", lambda: _read_flows(parts), none)
     mine = {p.name for p in ports if p.management}
@@ -116,7 +119,11 @@ def read_usage(device: str, text: str, names: Iterable[IPv4Network]) -> Usage:
         forwarded=take("counters", lambda: _read_forwarded(_said(parts, "forwarded")), None),
         neighbors=take("neighbors", lambda: tuple(_read_neighbors(parts)), ()),
         routes=take("routes", lambda: tuple(_read_routes(parts, wanted)), ()),
-        lines=take("config", lambda: tuple(_read_lines(_said(parts, "config"), wanted)), ()),
+        lines=(
+            *take("config", lambda: tuple(_read_lines(_said(parts, "config"), wanted)), no_lines),
+            *take("routes", lambda: _read_rules(_said(parts, "rules"), wanted, "rule"), no_lines),
+            *take("config", lambda: _read_rules(_said(parts, "filters"), wanted, "filter"), no_lines),
+        ),
         flows=tuple(f for f in flows if f.port not in mine),
         flow_source=flow_source,
         unknown=unknown,
@@ -191,21 +198,27 @@ def _read_routes(parts: dict[str, Part], wanted: tuple[IPv4Network, ...]) -> Ite
 
 
 def _kernel_routes(text: str) -> Iterator[RouteSeen]:
-    """Read the kernel's tables, each a line of JSON under a line with its name."""
+    """Read the kernel's tables, those of each namespace a line of JSON under a line with its name."""
     table = ""
     for line in text.splitlines():
         if line.startswith("#"):
             table = line[1:].strip()
             continue
         for row in json.loads(line) if line.strip() else ():
+            attached = row.get("protocol") == "kernel"
+            number = str(row.get("table", "main"))
+            if number != "main" and attached:
+                continue  # the table `local`, and what follows from a port's address in a VRF
             prefix = "0.0.0.0/0" if row["dst"] == "default" else row["dst"]
             for hop in row.get("nexthops", [row]):
                 yield RouteSeen(
                     table=table,
+                    number="" if number == "main" else number,
                     prefix=prefix if "/" in prefix else f"{prefix}/32",
                     via=hop.get("gateway") or hop.get("via", {}).get("host", ""),
                     port=hop.get("dev", row.get("dev", "")),
                     source="kernel",
+                    attached=attached,
                 )
 
 
@@ -226,11 +239,14 @@ def _routing_routes(text: str) -> Iterator[RouteSeen]:
                         via=hop.get("ip", ""),
                         port=hop.get("interfaceName", ""),
                         source="routing",
+                        attached=route.get("protocol") in {"connected", "local"},
                     )
 
 
 def _concerns(route: RouteSeen, wanted: tuple[IPv4Network, ...]) -> bool:
-    if any(IPv4Network(route.prefix).subnet_of(w) for w in wanted):
+    """Tell whether a route names what is wanted; in a table that somebody made, also whether it leads everywhere."""
+    net = IPv4Network(route.prefix)
+    if any(net.subnet_of(w) or (route.number and net.overlaps(w)) for w in wanted):
         return True
     try:
         return any(IPv4Address(route.via) in w for w in wanted)
@@ -248,6 +264,24 @@ def _read_lines(text: str, wanted: tuple[IPv4Network, ...]) -> Iterator[LineSeen
         named = names_any(line, wanted)
         if named:
             yield LineSeen(block="" if line == block else block, line=line.strip(), names=named)
+
+
+def _read_rules(text: str, wanted: tuple[IPv4Network, ...], source: Literal["rule", "filter"]) -> tuple[LineSeen, ...]:
+    """Read the rules that name what is wanted, those of each namespace under a line with its name."""
+    found: dict[LineSeen, None] = {}
+    block = ""
+    for text_line in text.splitlines():
+        if text_line.startswith("##"):
+            name = text_line[2:].strip()
+            block = f"vrf {name}" if name else ""
+            continue
+        named = tuple(word for word in _ADDRESS.findall(text_line) if names_any(word, wanted))
+        if named:
+            line = text_line.strip()
+            if source == "rule":
+                line = f"ip rule {line.partition(':')[2].strip()}"
+            found.setdefault(LineSeen(block=block, line=line, names=named, source=source))
+    return tuple(found)
 
 
 def _read_flows(parts: dict[str, Part]) -> tuple[tuple[FlowSeen, ...], str]:

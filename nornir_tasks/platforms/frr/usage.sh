@@ -11,14 +11,32 @@ life() {
 }
 forwarded() { cat /proc/net/snmp && grep OutForwDatagrams /proc/net/snmp6; }
 kernel_routes() {
-  printf '# \n' && ip -j -4 route show table main && printf '\n' || return 1
+  printf '# \n' && ip -j -4 route show table all && printf '\n' || return 1
   for at in /run/netns/*; do
     [ -e "$at" ] || continue
     name=${at##*/}
-    printf '# %s\n' "$name" && ip -n "$name" -j -4 route show table main && printf '\n' || return 1
+    printf '# %s\n' "$name" && ip -n "$name" -j -4 route show table all && printf '\n' || return 1
   done
   for name in $(ip -o link show type vrf 2>/dev/null | cut -d: -f2); do
     printf '# %s\n' "$name" && ip -j -4 route show vrf "$name" && printf '\n' || return 1
+  done
+}
+rules() {
+  printf '## \n' && ip -4 rule show || return 1
+  for at in /run/netns/*; do
+    [ -e "$at" ] || continue
+    printf '## %s\n' "${at##*/}" && ip -n "${at##*/}" -4 rule show || return 1
+  done
+}
+filters() {
+  # A tool that is not installed has set no rules.
+  for tool in 'nft -s list ruleset' iptables-save iptables-legacy-save; do
+    command -v "${tool%% *}" >/dev/null || continue
+    printf '## \n' && $tool || return 1
+    for at in /run/netns/*; do
+      [ -e "$at" ] || continue
+      printf '## %s\n' "${at##*/}" && ip netns exec "${at##*/}" $tool || return 1
+    done
   done
 }
 tracked() {
@@ -73,6 +91,8 @@ part addresses ip -j address
 part neighbors ip -j -s neighbor
 part forwarded forwarded
 part kernel-routes kernel_routes
+part rules rules
+part filters filters
 part routing vtysh -c 'show ip route vrf all json'
 part config vtysh -c 'show running-config no-header'
 part tracked tracked
