@@ -409,6 +409,24 @@ def read_hosts(leg: str) -> dict[str, Any]:
     return {"file": "/etc/hosts", "names": names}
 
 
+def read_lookups(leg: str) -> dict[str, Any]:
+    """Return the lines of this host's nsswitch.conf(5) that say where its programs look names up, and the file.
+
+    A leg's own file (`/etc/netns/LEG/nsswitch.conf`, ip-netns(8)) counts in place of the host's; no file or no line is
+    libc's own way. A file that is there and cannot be read tells nothing: `names` is none then, not empty.
+    """
+    for path in (f"/etc/netns/{leg}/nsswitch.conf", "/etc/nsswitch.conf"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 - as above
+                rows = [line.partition("#")[0].replace(":", " ", 1).split() for line in lines]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return {"file": path, "names": None}
+        return {"file": path, "names": [" ".join(row[1:])[:200] for row in rows if row[:1] == ["hosts"]]}
+    return {"file": "/etc/nsswitch.conf", "names": []}
+
+
 def probe_dns(leg: str, resolvers: list[str], name: str, family: str, timeout: float) -> dict[str, Any]:
     """Ask once for all checks that need this name: each resolver in turn, until one answers (resolv.conf(5)).
 
@@ -1687,9 +1705,9 @@ class Run:
             self._plan_echo(check)
 
     def resolvers_of(self, leg: str) -> dict[str, Any]:
-        """Return whom this host asks for names from a leg; read once."""
+        """Return whom this host asks for names from a leg, and whether it asks at all; read once."""
         if leg not in self.own_resolvers:
-            self.own_resolvers[leg] = read_resolvers(leg)
+            self.own_resolvers[leg] = {**read_resolvers(leg), "lookups": read_lookups(leg)}
         return self.own_resolvers[leg]
 
     def find_in_hosts(self, leg: str, name: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Whom a station asks for names: its own configuration says it, and the inventory says whom it may ask.
 
-A name in the station's own table of hosts is asked of nobody, in no family; so there it may stand only as planned.
+A name in the station's own table of hosts is asked of nobody, in no family; so there it may stand only as planned. And its
+programs must come to ask a name server at all: nsswitch.conf(5) says where they look names up, and in what order.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -22,6 +24,9 @@ def judge_resolvers(check: Check, told: Any, county: County) -> Finding:
     pinned = _texts(told.get("hosts"), "addresses")
     if pinned is None:
         return _untold(told.get("hosts"), f"the table of hosts of {check.station}")
+    lookups = _texts(told.get("lookups"), "names")
+    if lookups is None:
+        return _untold(told.get("lookups"), f"where programs of {check.station} look names up")
     where = f"{told.get('file')} of {check.station}, for leg {check.interface}"
     allowed = {ip_address(a) for a in check.resolvers}
     strange = [n for n in dict.fromkeys(names) if _read(n) not in allowed]
@@ -30,6 +35,10 @@ def judge_resolvers(check: Check, told: Any, county: County) -> Finding:
         return _failed(f"{where} - expected to ask only {expected}, as the inventory names, found {found}")
     if elsewhere := _say_elsewhere(check, pinned, county):
         return _failed(f"{told['hosts'].get('file')} of {check.station} - expected {elsewhere}")
+    for line in lookups:
+        if why := say_unasked(line, check.dns_name):
+            file = f"{told['lookups'].get('file')} of {check.station}"
+            return _failed(f"{file} - expected names to be asked of a name server, found 'hosts: {line}', {why}")
     if not names:
         return _failed(f"{where} - expected to ask {expected}, found no nameserver in it")
     words = f"{check.station} itself asks {', '.join(names)} from leg {check.interface}"
@@ -40,6 +49,49 @@ def _texts(told: Any, name: str) -> list[str] | None:
     """Return a list of texts that a station told; None where it told none."""
     found = told.get(name) if isinstance(told, Mapping) else None
     return found if isinstance(found, list) and all(isinstance(text, str) for text in found) else None
+
+
+def say_unasked(line: str, name: str) -> str:
+    """Say why programs never ask a name server for a name that nothing else knows; empty when they do.
+
+    `line` is where hosts are looked up, as nsswitch.conf(5) has it: sources, with actions in brackets behind some.
+    """
+    # An mDNS source takes no part in other names than those of .local; another may not know, or not be there.
+    words = _LOOKUP.findall(line.lower())
+    asked, gives = "", frozenset[str]()
+    for word in words:
+        if not word.startswith("["):
+            if word in _ASK_A_SERVER:
+                return ""
+            asked = word
+            aside = word.startswith("mdns") and not name.rstrip(".").lower().endswith(".local")
+            gives = frozenset({"unavail"}) if aside else frozenset({"notfound", "unavail"})
+        elif asked and gives & _ends_on(word):
+            after = next((w for w in words if w in _ASK_A_SERVER), "")
+            return (
+                f"which stops at {asked} {word.upper()}, before {after}"
+                if after
+                else "in which neither dns nor resolve is"
+            )
+    return "in which neither dns nor resolve is"
+
+
+_LOOKUP = re.compile(r"\[[^\]]*\]?|[^\s\[\]]+")
+_ACTION = re.compile(r"(!?)(success|notfound|unavail|tryagain)=(return|continue|merge)")
+_ASK_A_SERVER = frozenset({"dns", "resolve"})
+_STATUSES = frozenset({"success", "notfound", "unavail", "tryagain"})
+
+
+def _ends_on(actions: str) -> frozenset[str]:
+    """Return the statuses upon which actions in brackets end the search; all of them when they cannot be read."""
+    ends: frozenset[str] = frozenset()
+    for word in actions.strip("[]").split():
+        found = _ACTION.fullmatch(word)
+        if found is None:
+            return _STATUSES
+        meant = _STATUSES - {found[2]} if found[1] else frozenset({found[2]})
+        ends = ends | meant if found[3] == "return" else ends - meant
+    return ends
 
 
 def _say_elsewhere(check: Check, pinned: list[str], county: County) -> str:
