@@ -19,8 +19,17 @@ from typing import ClassVar
 
 from inventory.model import Model
 
-_SUGGESTED, _SPELLINGS = 3, 16
-"""How many near matches to name, and how many spellings to look through for them."""
+_SUGGESTED, _SPELLINGS, _FEW = 3, 16, 12
+"""How many near matches to name, how many spellings to look through for them, and how many names a message lists whole."""
+_LISTED_BY = {
+    "unit": "'extranet status --json' lists them",
+    "station": "the table stations lists them",
+    "device": "the table devices lists them",
+    "extranet router": "the table devices lists them",
+    "service": "the table services lists them",
+    "circuit": "the table circuits lists them",
+}
+"""Where a person finds every name, by kind."""
 
 
 class Problem(Model):
@@ -58,8 +67,8 @@ class UnknownNameError(ExtranetError):
     """A name that is not there.
 
     Where one thing goes by several names, `known` maps each name to the thing: a thing is suggested once, and counted
-    once. `where` is what does not hold it, `see` the command that lists what there is; with `listed`, for a handful
-    that no command lists, the message names them all.
+    once. `where` is what does not hold it, `see` the command that lists what there is where that does not follow from
+    `kind`. Without a near match a few are named all; with `listed` the message always does.
     """
 
     def __init__(
@@ -69,7 +78,7 @@ class UnknownNameError(ExtranetError):
         known: Iterable[str] | Mapping[str, str],
         *,
         where: str = "the inventory",
-        see: str = "extranet status",
+        see: str = "",
         listed: bool = False,
     ) -> None:
         self.kind, self.name = kind, name
@@ -82,9 +91,14 @@ class UnknownNameError(ExtranetError):
             hint = f"did you mean {', '.join(self.near)}?" if self.near else "choose one of them"
             super().__init__(f"{kind}: expected one of {', '.join(things)}, found {name!r}; {hint}")
             return
-        number = len(set(things.values()))
-        there = f"there is {number}" if number == 1 else f"there are {number}"
-        hint = f"did you mean {', '.join(self.near)}?" if self.near else f"{there}; see '{see}'"
+        there = list(dict.fromkeys(things.values()))
+        lists = f"see '{see}'" if see else _LISTED_BY.get(kind, "")
+        if self.near:
+            hint = f"did you mean {', '.join(self.near)}?"
+        elif len(there) <= _FEW:
+            hint = f"expected one of {', '.join(there)}" if there else "there is none"
+        else:
+            hint = "; ".join(filter(None, (f"there are {len(there)}", lists)))
         super().__init__(f"{kind} {name!r}: not in {where}; {hint}")
 
 

@@ -194,9 +194,12 @@ def measure_provided(
 
 
 def _judge(campaign: Campaign, units: Sequence[Unit], fresh: tuple[Evidence, ...], say: Say) -> list[UnitReport]:
-    """Ask the gate of each unit; `fresh` is evidence that is not in the ledger."""
+    """Ask the gate of each unit; `fresh` is evidence that is not in the ledger: it counts as if it were recorded now."""
     situation = read_situation(campaign, {d for u in units for d in devices_under(campaign.county, u)}, say=say)
-    situation = replace(situation, evidence=(*situation.evidence, *fresh))
+    if fresh:
+        last = max((e.seq for e in campaign.events()), default=0)
+        numbered = (e.model_copy(update={"seq": last + place}) for place, e in enumerate(fresh, 1))
+        situation = replace(situation, evidence=(*situation.evidence, *numbered))
     out = []
     for unit in units:
         record = situation.record(unit.id)

@@ -91,7 +91,8 @@ class Evidence(Model):
     """These words by their digests, until they are written; `read_output` reads them again."""
     problem: str = ""
     seq: int = 0
-    """Number of its ledger event; not part of what the digest covers."""
+    """Number of its ledger event, 0 while it has none; not part of what the digest covers. Gates go by it: give one to
+    what they are to judge before it is recorded."""
 
     @property
     def passed(self) -> int:

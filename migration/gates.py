@@ -116,7 +116,8 @@ def judge_cutover(unit_id: str, situation: Situation) -> Verdict:
     hub = county_unit(situation.county, unit.network)
     if hub is not None and hub.id != unit.id and not situation.record(hub.id).state.reached(UnitState.CUT_OVER):
         found = situation.record(hub.id).state
-        reasons.append(_say(ReasonKind.ORDER, f"{hub.id} cuts over first - expected cut_over, found {found}"))
+        why = f"{hub.id} cuts over first - expected cut_over, found {found}{_cut_over_first(hub.id, found)}"
+        reasons.append(_say(ReasonKind.ORDER, why))
     kept = situation.policies.kept.get(unit_id)
     if kept is not None:  # it was cut over before and given back: new terms would forget what was asked then
         reasons += [*_loosened(unit_id, kept, situation), *_dropped(unit, unit, kept, situation)]
@@ -138,7 +139,9 @@ def judge_trial(unit_id: str, situation: Situation, *, together: Iterable[str] =
     for user in users_of(situation.county, unit, Stage.DRAIN):
         state = situation.record(user.id).state
         if not state.reached(UnitState.CUT_OVER):
-            why = f"{user.id} is still carried by it - expected cut_over, found {state}"
+            why = (
+                f"{user.id} is still carried by it - expected cut_over, found {state}{_cut_over_first(user.id, state)}"
+            )
             reasons.append(_say(ReasonKind.DEPENDENT, why))
     reasons += _holding_up(unit, situation, tuple(dict.fromkeys((unit_id, *together))))
     return _verdict("trial", unit_id, reasons, situation)
@@ -152,7 +155,9 @@ def _holding_up(unit: Unit, situation: Situation, going: tuple[str, ...]) -> Ite
     up = f"hangs behind the line of {unit.id}, which stays up for it"
     for name, state in states.items():
         if not state.reached(UnitState.CUT_OVER):
-            yield _say(ReasonKind.DEPENDENT, f"{name} {up} - expected cut_over, found {state}: cut it over first")
+            yield _say(
+                ReasonKind.DEPENDENT, f"{name} {up} - expected cut_over, found {state}{_cut_over_first(name, state)}"
+            )
     apart = [n for n, state in states.items() if state in _LINE_UP and n not in going]
     for name in apart:
         todo = f"name them all, 'extranet prove {' '.join((*going, *apart))}'"
@@ -265,6 +270,13 @@ def judge_back(unit_id: str, situation: Situation) -> Verdict:
     return _verdict("back", unit_id, reasons, situation)
 
 
+def _cut_over_first(unit: str, state: UnitState) -> str:
+    """Say what to run for a unit that is to be cut over, and that has perhaps nothing on the extranet yet."""
+    if not state.reached(UnitState.PROVISIONED):
+        return ": provision it first, 'extranet config push --yes'"
+    return f": cut it over first, 'extranet cutover {unit} --yes'"
+
+
 def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], act: str) -> list[Reason]:
     out = [_say(ReasonKind.RECORD, f"the record of {record.unit} holds what cannot be: {p}") for p in record.problems]
     out += [
@@ -277,9 +289,10 @@ def _standing(record: UnitRecord, situation: Situation, states: set[UnitState], 
     ]
     if record.state not in states:
         expected = " or ".join(s for s in UnitState if s in states)
-        out.append(
-            _say(ReasonKind.STATE, f"{record.unit} cannot {act} now - expected {expected}, found {record.state}")
-        )
+        early = record.state.rank < min(s.rank for s in states) and not record.state.reached(UnitState.CUT_OVER)
+        todo = _cut_over_first(record.unit, record.state) if early else ""
+        why = f"{record.unit} cannot {act} now - expected {expected}, found {record.state}{todo}"
+        out.append(_say(ReasonKind.STATE, why))
     return out
 
 

@@ -16,10 +16,11 @@ from inventory.model import Unit
 from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind
-from migration.gates import Verdict, judge_cutover
+from migration.evidence import Bound
+from migration.gates import Verdict, judge_cutover, judge_trial
 from migration.ledger import current_actor, current_login
 from migration.measuring import read_situation
-from migration.proof import EXCUSABLE, Reason
+from migration.proof import EXCUSABLE, Reason, ReasonKind
 from migration.retire import judge
 from migration.units import UnitState, devices_under
 from migration.waivers import (
@@ -31,6 +32,13 @@ from migration.waivers import (
     find_problem,
     fold_waivers,
 )
+
+KINDS = tuple(
+    kind.value
+    for kind in (ReasonKind.FAILED, ReasonKind.UNKNOWN, ReasonKind.SOAK, ReasonKind.HOLD, ReasonKind.POLICY)
+    if kind in EXCUSABLE
+)
+"""The kinds of reasons that an exception may excuse, as they are listed to people."""
 
 
 class NothingMatchesError(ExtranetError):
@@ -71,6 +79,12 @@ def judge_next(campaign: Campaign, unit: Unit, *, say: Say = silent) -> Verdict 
     return judge_cutover(unit.id, read_situation(campaign, devices_under(campaign.county, unit), say=say))
 
 
+def judge_coming_proof(campaign: Campaign, unit: Unit) -> Verdict:
+    """Ask the gate of `prove` for a unit that is cut over, by the ledger alone: no device is asked."""
+    situation = read_situation(campaign, current=Bound(inventory="", plan="", configs={}))
+    return judge_trial(unit.id, situation)
+
+
 def waivers_on_record(campaign: Campaign) -> tuple[Waiver, ...]:
     """Return every exception of the target, over ones too."""
     return fold_waivers(campaign.events(), campaign.county.policy.timers)
@@ -93,9 +107,13 @@ def draft_waiver(
     """Put an exception together from the reasons that stand now; nothing is recorded.
 
     Raises:
+        UnknownNameError: there is no such kind of reason; names those that may be excused.
         NothingMatchesError: no reason was named, or none of those named stands.
         WaiverInvalidError: a title or the reason is missing, both titles are one, or the expiry is not within policy.
     """
+    for kind in kinds:
+        if kind not in set(ReasonKind):
+            raise UnknownNameError("--kind", kind, KINDS, listed=True)
     now = campaign.clock.now()
     empty = Waiver(
         id="x", unit=unit.id, gate="", reasons=(), why=why, by=by, approved_by=approved_by, until=until, recorded=now
@@ -140,7 +158,7 @@ def confirm_waiver(campaign: Campaign, unit: Unit, name: str, *, approved_by: st
     """
     here = {w.id: w for w in waivers_on_record(campaign) if w.unit == unit.id}
     if name not in here:
-        raise UnknownNameError("exception", name, here)
+        raise UnknownNameError("exception", name, here, where=f"the record of {unit.id}")
     problem = find_objection(here[name], unit.id, approved_by, current_actor())
     if not problem and here[name].state(campaign.clock.now()) is WaiverState.EXPIRED:
         problem = "it is over"
@@ -162,7 +180,7 @@ def withdraw_waiver(campaign: Campaign, unit: Unit, name: str, *, by: str, why: 
     """
     here = {w.id: w for w in waivers_on_record(campaign) if w.unit == unit.id}
     if name not in here:
-        raise UnknownNameError("exception", name, here)
+        raise UnknownNameError("exception", name, here, where=f"the record of {unit.id}")
     if not by.strip() or not why.strip():
         raise WaiverInvalidError(
             f"exception {name}: expected --by TITLE and --why TEXT with --withdraw, found one empty"

@@ -298,4 +298,4 @@ def say_waiver(waiver: Waiver, now: datetime) -> Iterator[str]:
         yield f"  both on one account, {waiver.one_login}: two titles, and perhaps one person"
     yield f"  why: {waiver.why}"
     for reason in waiver.reasons:
-        yield f"  {'excuses' if state is WaiverState.STANDING else 'named'} {reason}"
+        yield f"  {'excuses' if state is WaiverState.STANDING else 'names'} {reason}"

@@ -53,6 +53,7 @@ STATES = (
 SHOWN = 4
 """Stations and services that a cause names before it only counts them."""
 COMMAND = re.compile(r"'(extranet [^']+)'")
+CUTOVER = re.compile(r"extranet cutover (\S+) --yes")
 LEG = re.compile(r" \(from [^()]*, IPv[46](, must be blocked)?\)$")
 """From which leg a check was asked: the same cause stands against several."""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)")
@@ -320,19 +321,24 @@ def show_verdict(verdict: Verdict, *, limit: int = 12, every: bool = False) -> N
         if reason.station:
             by_station.setdefault(reason.station, []).append(f"{reason.service}: {reason.why}")
     for reason in general[:limit]:
-        out.print(f"    {escape(reason.why)}")
+        out.print(f"    {escape(reason.why)}{escape(say_excusable(reason)) if every else ''}")
     if len(general) > limit:
         out.print(f"    ... and {len(general) - limit} more")
     if every:
-        limit = len(verdict.reasons)
-        for station, lines in by_station.items():
-            for line in lines:
-                out.print(f"    {station}: {escape(line)}")
+        for reason in (r for station in by_station for r in verdict.reasons if r.station == station):
+            out.print(f"    {reason.station}: {escape(f'{reason.service}: {reason.why}{say_excusable(reason)}')}")
         return
     for station, lines in list(by_station.items())[:limit]:
         out.print(f"    {station}: {escape(lines[0])}" + (f" (+{len(lines) - 1} more)" if len(lines) > 1 else ""))
     if len(by_station) > limit:
         out.print(f"    ... and {counted(len(by_station) - limit, 'more station')} ('extranet gate explain' lists all)")
+
+
+def say_excusable(reason: Reason) -> str:
+    """Return the mark of a reason that an exception may excuse, with its kind; empty for every other."""
+    from migration.proof import EXCUSABLE
+
+    return f" [an exception may excuse it: --kind {reason.kind}]" if reason.kind in EXCUSABLE else ""
 
 
 def show_causes(verdict: Verdict) -> None:
@@ -347,10 +353,10 @@ def show_causes(verdict: Verdict) -> None:
         why = MOMENT.sub("", LEG.sub("", reason.why)) if reason.station else reason.why
         causes.setdefault((reason.kind, why), []).append(reason)
     for reasons in causes.values():
-        why = LEG.sub("", reasons[0].why)
+        why, may = LEG.sub("", reasons[0].why), say_excusable(reasons[0])
         stations = list(dict.fromkeys(r.station for r in reasons if r.station))
         if not stations:
-            out.print(f"    {escape(why)}", soft_wrap=True)
+            out.print(f"    {escape(why + may)}", soft_wrap=True)
             continue
         services = dict.fromkeys(r.service for r in reasons)
         first = ", ".join(stations[:SHOWN]) + (f" and {len(stations) - SHOWN} more" if len(stations) > SHOWN else "")
@@ -358,20 +364,37 @@ def show_causes(verdict: Verdict) -> None:
             f" and {len(services) - SHOWN} more" if len(services) > SHOWN else ""
         )
         number = f"{counted(len(reasons), 'check')} from {counted(len(stations), 'station')}"
-        out.print(f"    {escape(why)} - {number}: {escape(first)} ({escape(needs)})", soft_wrap=True)
+        out.print(f"    {escape(why)} - {number}: {escape(first)} ({escape(needs)}){escape(may)}", soft_wrap=True)
     if len(causes) < len(verdict.reasons):
         out.print("    (--all lists every reason by station)", style="dim")
 
 
 def suggest_next(verdict: Verdict) -> list[str]:
-    """Return the commands that would bring a unit on: those that the reasons themselves name, else what shows more."""
+    """Return the commands that would bring a unit on: those that the reasons themselves name, else what shows more.
+
+    Cutovers that the others wait for are one command.
+    """
     if verdict.allowed:
         step = "cutover" if verdict.gate == "cutover" else "retire"
         return [f"extranet {step} {verdict.unit} (only shows it; --yes does it)"]
     named = list(dict.fromkeys(c for r in verdict.reasons for c in COMMAND.findall(r.why)))
     if not named and any(r.station for r in verdict.reasons):
         named = [f"extranet verify --unit {verdict.unit} --diagnose"]
-    return named
+    first = {c: found[1] for c in named if (found := CUTOVER.fullmatch(c))}
+    together = f"extranet cutover {' '.join(first.values())} --yes"
+    return list(dict.fromkeys(together if c in first else c for c in named))
+
+
+def suggest_proof(verdict: Verdict, proof: Verdict) -> list[str]:
+    """Return the same for a unit whose drain waits for a proof: first what keeps `prove` itself from running."""
+    first, then = suggest_next(proof), suggest_next(verdict)
+    wider = any(c.startswith(f"extranet prove {verdict.unit} ") for c in first)
+    return list(dict.fromkeys([*first, *(c for c in then if not wider or c != f"extranet prove {verdict.unit}")]))
+
+
+def waits_for_proof(verdict: Verdict) -> bool:
+    """Tell whether measurements are missing for a unit's drain, which only `prove` takes."""
+    return verdict.gate == "drain" and any(r.station for r in verdict.reasons)
 
 
 def show_excused(verdict: Verdict) -> None:
@@ -400,12 +423,13 @@ def explain(
 ) -> None:
     """Say whether a unit's next step would be allowed now, why not, and what to run next. Exit 0 allowed, 3 refused.
 
-    A line a cause: how many checks it stands against, and the first stations; JSON always has every reason by station.
+    A line a cause: how many checks it stands against, the first stations, and its kind where an exception may excuse it
+    (`gate except --kind`); JSON always has every reason by station. What would keep `prove` from running is named as well.
     JSON names the step as `next`; a unit that is removed has none left on the network, so that is null and the exit 0.
     """
     from migration.campaign import open_campaign
     from migration.gates import Verdict
-    from migration.overrides import judge_next, waivers_on_record
+    from migration.overrides import judge_coming_proof, judge_next, waivers_on_record
 
     campaign = open_campaign(county)
     found = campaign.find_unit(unit)
@@ -431,7 +455,13 @@ def explain(
         show_causes(verdict)
     if not as_json:
         show_waivers(waivers, now)
-        for command in suggest_next(verdict) if verdict is not None else ():
+        commands = suggest_next(verdict) if verdict is not None else []
+        proof = judge_coming_proof(campaign, found) if verdict is not None and waits_for_proof(verdict) else None
+        if verdict is not None and proof is not None and not proof.allowed:
+            for reason in proof.reasons:
+                console().print(f"before 'extranet prove': {reason}", markup=False, soft_wrap=True)
+            commands = suggest_proof(verdict, proof)
+        for command in commands:
             console().print(f"next: {command}", markup=False, soft_wrap=True)
     raise typer.Exit(EXIT_GOOD if verdict is None or verdict.allowed else EXIT_REFUSED)
 
@@ -467,21 +497,27 @@ def except_(
     approved_by: Annotated[str, typer.Option(help="The title of who approves it; somebody else.")] = "",
     until: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The last day (or moment) on which it holds."),
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+            help="The last day (or moment) on which it holds, at most exception_s of policy.yaml ahead (30 d).",
+        ),
     ] = None,
     confirm: Annotated[
-        str | None, typer.Option(help="Approve this one instead: another account than proposed it, with --approved-by.")
+        str | None,
+        typer.Option(help="Approve this one instead: as another actor than proposed it, with --approved-by."),
     ] = None,
     withdraw: Annotated[str | None, typer.Option(help="Take this exception back instead.")] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Propose an exception to a unit's next gate, confirm one, or take one back: two titles, two accounts, a reason, an expiry.
+    """Propose an exception to a unit's next gate, confirm one, or take one back: two titles, two actors, a reason, an expiry.
 
-    It stands once another account (or EXTRANET_ACTOR) confirms it: --confirm ID --approved-by TITLE.
-    It excuses only reasons that stand now and that you name.
-    They are of five kinds: a service seen to fail, a station that is silent, two waits, a policy or survey that asks less.
-    Exit 0 recorded (or shown), 3 when something was named that nothing excuses.
+    It stands once another actor (EXTRANET_ACTOR, else the login) confirms it: --confirm ID --approved-by TITLE; where both
+    typed on one login, every report says so. It excuses only reasons that stand now and that you name, of five kinds:
+    a service seen to fail, a station that is silent, two waits, a policy or survey that asks less (`gate explain` marks them).
+    Exit 0 recorded (or shown), 2 when what was typed makes no exception (nothing that stands was named, a title, the reason
+    or the end is missing, the same actor confirms) or no such unit or exception is there, 3 when something was named that
+    nothing excuses.
     """
     from rich.markup import escape
 
@@ -531,7 +567,7 @@ def except_(
         console().print(f"{counted(len(draft.left), 'other reason')} would still stand against {draft.verdict.gate}")
         who = f"'extranet gate except {found.id} --confirm {draft.waiver.id} --approved-by {approved_by} --yes'"
         console().print(
-            todo or f"{draft.waiver.id} is proposed; it stands once another account confirms it: {who}",
+            todo or f"{draft.waiver.id} is proposed; another actor (EXTRANET_ACTOR, else the login) confirms it: {who}",
             markup=False,
             soft_wrap=True,
         )

@@ -158,7 +158,9 @@ def test_the_way_of_a_unit_by_playbook(county_dir: Path) -> None:
     # Out of order: refused, with the reason.
     code, report = desk.extranet("cutover", "-e", f"units={later}")
     assert (code, outcomes(report)) == (3, {later: (3, False)})
-    assert report["outcomes"][0]["reasons"] == [f"{first} cuts over first - expected cut_over, found provisioned"]
+    assert report["outcomes"][0]["reasons"] == [
+        f"{first} cuts over first - expected cut_over, found provisioned: cut it over first, 'extranet cutover {first} --yes'"
+    ]
 
     # Interrupted before any router is touched: nothing is left, and the same command does it.
     code, output = desk.interrupt("· before:", "cutover", "-e", f"units={first}")

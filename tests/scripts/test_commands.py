@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from migration import provision
 from migration.campaign import Campaign
 from migration.clock import SystemClock
 from migration.cutover import UnitReport
-from migration.gates import Verdict
+from migration.gates import Verdict, judge_cutover, judge_trial
 from migration.ledger import Ledger
 from migration.proof import Reason, ReasonKind
 from migration.provision import Preview
@@ -26,11 +27,12 @@ from migration.steps import Ended
 from migration.units import Step, UnitState, intent_body, outcome_body
 from scripts.commands._shell import Progress, console, warn_of_account
 from scripts.commands.config import say_ending
-from scripts.commands.migrate import show_causes, show_unit, suggest_next
+from scripts.commands.migrate import show_causes, show_unit, show_verdict, suggest_next, suggest_proof, waits_for_proof
 from scripts.main import app
-from tests.migration.scene import build_county
+from tests.migration.scene import Story, build_county, measure, situation_of
 
 SAMPLE = Path(__file__).resolve().parents[2] / "inventory" / "yichuan"
+SMALL = build_county()
 runner = CliRunner()
 
 
@@ -187,7 +189,22 @@ def test_near_matches_name_each_thing_once() -> None:
     names = {"fin@ta": "fin@ta", "fin@tb": "fin@tb", "fin@ta 镇": "fin@ta", "fin@ta镇": "fin@ta"}
     assert UnknownNameError("unit", "fin@taa", names).near == ["fin@ta", "fin@tb"]
     assert UnknownNameError("unit", "fin@ta镇上", names).near[0] == "fin@ta镇"
-    assert "there are 2; see" in str(UnknownNameError("unit", "?", names))
+    assert str(UnknownNameError("unit", "?", names)) == "unit '?': not in the inventory; expected one of fin@ta, fin@tb"
+
+
+def test_what_there_is_is_named_or_where_it_is_listed() -> None:
+    """A few names are named all, of none it is said; of many the message says where they are listed, for each kind truly."""
+    assert str(UnknownNameError("exception", "?", [], where="the record of fin@ta")).endswith("fin@ta; there is none")
+    assert "expected one of n0, n1" in str(UnknownNameError("node", "?", [f"n{n}" for n in range(12)]))
+    for kind, lists in (("unit", "'extranet status --json'"), ("station", "the table stations"), ("plane", "")):
+        said = str(UnknownNameError(kind, "?", [f"n{n}" for n in range(13)]))
+        assert said.partition("; ")[2] == f"there are 13; {lists} lists them".removesuffix(";  lists them")
+
+
+def test_the_command_that_lists_units_lists_them(county: Path) -> None:
+    """Where a message sends for the names of units, they are."""
+    listed = {u["unit"] for u in json.loads(call("status", "--county", str(county), "--json")[1])["units"]}
+    assert {"finance-man@county", "finance-man@chengguan"} <= listed
 
 
 def test_version_is_the_projects(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,6 +495,44 @@ def test_every_explanation_ends_in_what_to_run() -> None:
     assert suggest_next(explained(Reason(station="", service="", why="the hold is not over"))) == []
     allowed = Verdict(gate="cutover", unit="fin@ta", allowed=True)
     assert suggest_next(allowed)[0].startswith("extranet cutover fin@ta")
+
+
+def test_what_waits_for_others_names_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """A unit before any push is pushed first; whoever must cut over first, or hangs behind, is cut over by one command."""
+    story = Story()
+    assert suggest_next(judge_cutover("fin@county", situation_of(SMALL, story))) == ["extranet config push --yes"]
+    story.go("fin@county", "fin@ta", "fin@va1", "fin@tb", to=UnitState.PROVISIONED)
+    first = suggest_next(judge_cutover("fin@ta", situation_of(SMALL, story, measure(SMALL, story.at))))
+    assert first == ["extranet cutover fin@county --yes"]
+    story.go("fin@county", "fin@ta", to=UnitState.CUT_OVER)
+    drain = suggest_next(explained(Reason(station="st", service="x", why="old: 'extranet prove fin@ta'")))
+    assert drain == ["extranet prove fin@ta"]
+    situation = situation_of(SMALL, story)
+    behind = judge_trial("fin@ta", situation)
+    verdict = explained(Reason(station="st", service="x", why="old: 'extranet prove fin@ta'"))
+    assert waits_for_proof(verdict)
+    assert suggest_proof(verdict, behind) == ["extranet cutover fin@va1 --yes", "extranet prove fin@ta"]
+    hub = suggest_next(judge_trial("fin@county", situation))
+    assert hub == ["extranet cutover fin@tb fin@va1 --yes"]
+    story.go("fin@va1", to=UnitState.CUT_OVER)
+    together = suggest_proof(verdict, judge_trial("fin@ta", situation_of(SMALL, story)))
+    assert together == ["extranet prove fin@ta fin@va1"]
+
+
+def test_an_explanation_marks_what_an_exception_may_excuse(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wait bears its kind for `gate except`; that nobody looked bears none, by causes and in the whole list alike."""
+    wait = Reason(station="", service="", why="7 d watched, 1 d left", kind=ReasonKind.SOAK)
+    never = Reason(station="", service="", why="nobody has looked", kind=ReasonKind.UNMEASURED)
+    failed = Reason(station="st-1", service="ledgers", why="tcp: found none", kind=ReasonKind.FAILED)
+    verdict = explained(wait, never, failed)
+    for show in (show_causes, partial(show_verdict, every=True)):
+        console.cache_clear()
+        show(verdict)
+        console.cache_clear()
+        lines = capsys.readouterr().out.splitlines()[1:]
+        assert lines[0].endswith("1 d left [an exception may excuse it: --kind soak]")
+        assert lines[1].endswith("nobody has looked")
+        assert lines[2].endswith("[an exception may excuse it: --kind failed]")
 
 
 def test_what_was_not_tried_is_not_said_to_have_gone_back() -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from inventory.model import Timers
 from inventory.reader import load_county
 from migration.clock import SystemClock, to_iso
 from migration.events import Kind
 from migration.ledger import ACTOR_VARIABLE, Ledger, current_login
-from migration.proof import Reason, ReasonKind
+from migration.overrides import KINDS
+from migration.proof import EXCUSABLE, Reason, ReasonKind
 from scripts.bench_gates import CHECKS, IN_USE, measure
 from scripts.main import app
 
 runner = CliRunner()
+ROOT = Path(__file__).resolve().parents[2]
 UNIT = "finance-man@chengguan"
 SOON = f"{datetime.now().astimezone() + timedelta(days=3):%Y-%m-%d}"
 TITLES = ("--why", "the hall is being rebuilt", "--by", "财政局局长", "--approved-by", "县大数据局局长")
@@ -54,7 +59,14 @@ def gate_except(county: Path, *arguments: str) -> tuple[int, str]:
         ((*TITLES, "--until", "2020-01-01"), "over before it begins"),
         ((*TITLES, "--until", SOON), "name --station, --service, --check or --kind"),
         ((*TITLES, "--until", SOON, "--kind", "failed"), "is what was named"),
-        (("--withdraw", "ex-1", "--by", "x", "--why", "y"), "exception 'ex-1'"),
+        (
+            (*TITLES, "--until", SOON, "--kind", "bogus"),
+            "--kind: expected one of failed, unknown, soak, hold, policy, found",
+        ),
+        (
+            ("--withdraw", "ex-1", "--by", "x", "--why", "y"),
+            f"exception 'ex-1': not in the record of {UNIT}; there is none",
+        ),
     ],
 )
 def test_what_is_typed_wrong_is_one_line_and_recorded_nowhere(
@@ -113,6 +125,25 @@ def test_it_stands_when_another_account_confirms_it(county: Path, monkeypatch: p
     assert "it is confirmed already" in gate_except(county, *words, "--yes")[1]
     assert gate_except(county, "--withdraw", "ex-1", "--by", "x", "--why", "y", "--yes")[0] == 0
     assert gate_except(county, *words, "--yes")[0] == 2
+
+
+def test_every_kind_that_may_be_excused_is_listed() -> None:
+    """What a mistyped --kind is answered with, and the help of it, are all that an exception may excuse."""
+    assert set(KINDS) == {kind.value for kind in EXCUSABLE}
+    said = " ".join(runner.invoke(app, ["gate", "except", "--help"], env={"COLUMNS": "400"}).stdout.split())
+    assert "failed, unknown, soak, hold or policy" in said
+    assert "2 when what was typed makes no exception" in said
+
+
+def test_the_example_of_the_readme_ends_soon_enough() -> None:
+    """The end that both READMEs show is a day to come within what policy allows by default, on whatever day it is typed."""
+    for name in ("README.md", "README.zh-CN.md"):
+        (line,) = re.findall(
+            r"^extranet gate except UNIT .*--until (.*) --yes", (ROOT / name).read_text("utf-8"), re.MULTILINE
+        )
+        shown = subprocess.run(["/bin/sh", "-c", f"echo {line}"], capture_output=True, text=True, check=True).stdout
+        ahead = datetime.fromisoformat(shown.strip()).astimezone() - datetime.now().astimezone()
+        assert timedelta(0) < ahead < timedelta(seconds=Timers().exception_s - 86400)
 
 
 def test_the_bench_measures_what_it_says() -> None:
