@@ -500,6 +500,13 @@ class Soak(Decided):
         description="packets a minute that an old router may forward; hellos never are",
         examples=[0],
     )
+    line_losses: int = Field(
+        default=2,
+        ge=0,
+        le=1000,
+        description="times that an extranet line may lose its carrier between two samples; more is flapping",
+        examples=[2],
+    )
     listen_s: float = Field(
         default=3, ge=0, le=60, description="seconds to listen to packets on an old router in each sample", examples=[3]
     )

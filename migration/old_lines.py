@@ -18,7 +18,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
-from inventory.model import County, Unit
+from inventory.model import EXTRANET, County, Unit
 from migration.units import county_unit, devices_under, units_behind
 from nornir_tasks.platforms.frr.legacy import Fact, legacy_facts
 
@@ -66,6 +66,18 @@ class OldLine:
     def extranet(self) -> tuple[str, ...]:
         """Extranet routers that must say whether they still route to it."""
         return devices_under(self.county, self.unit)
+
+    @cached_property
+    def new_way(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+        """The extranet circuits that carry the unit now: the circuit, a router on it, and that router's ports for the plane."""
+        routers, vlan = set(self.extranet), self.county.plane_by_id[self.unit.plane].vlan
+        return tuple(
+            (circuit.id, device, (port, f"{port}.{vlan}"))
+            for circuit in self.county.circuits
+            if circuit.network == EXTRANET and circuit.device in routers and circuit.far_device in routers
+            for device, port in ((circuit.device, circuit.port), (circuit.far_device, circuit.far_port))
+            if device and port
+        )
 
     @cached_property
     def devices(self) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ class Lookout:
                 continue
             legacy = device in self.line.legacy
             asked: tuple[Source, ...] = (
-                ("counters", "neighbors", "routes", "config", "flows") if legacy else ("routes", "config")
+                ("counters", "neighbors", "routes", "config", "flows") if legacy else ("counters", "routes", "config")
             )
             missing = [s for s in asked if s in usage.unknown and s in must]
             if legacy and not missing and {"counters", "flows"} <= usage.unknown.keys():
@@ -391,6 +391,29 @@ class Lookout:
             if "counters" not in {*old.unknown, *new.unknown}:
                 yield from self.see_counters(old, new, before, sample, between)
             yield from self.see_neighbors(new, before, sample)
+        yield from self.see_new_way(before, sample, between)
+
+    def see_new_way(self, before: SoakSample, sample: SoakSample, between: str) -> Iterator[Finding]:
+        """Say which of the extranet's own lines under the unit flapped: what it has now must be as steady as what it had."""
+        pairs = {d: (before.usage_by_device.get(d), sample.usage_by_device.get(d)) for d in self.line.extranet}
+        if all(old is None or new is None or old.carriers == new.carriers for old, new in pairs.values()):
+            return  # of nearly all
+        told: set[str] = set()
+        most = 2 * self.policy.line_losses
+        for circuit, device, ports in self.line.new_way:
+            old, new = pairs[device]
+            if circuit in told or old is None or new is None or old.incarnation != new.incarnation:
+                continue  # a router that started anew had all of its ports down, once
+            for port in ports:
+                flaps = new.carriers.get(port, 0) - old.carriers.get(port, 0)
+                if port in old.carriers and flaps > most:
+                    told.add(circuit)
+                    why = (
+                        f"{circuit} of the extranet, {device} port {port}: flapping - expected at most {most} carrier "
+                        f"changes, found {flaps} {between}"
+                    )
+                    yield Finding(kind="flapping", why=why, device=device, port=port)
+                    break
 
     def see_counters(
         self, old: Usage, new: Usage, before: SoakSample, sample: SoakSample, between: str

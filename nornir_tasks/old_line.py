@@ -91,6 +91,8 @@ class Usage(Model):
     ports: tuple[PortSeen, ...] = ()
     forwarded: int | None = None
     """Packets it forwarded for others since it started, both families; a hello is never forwarded."""
+    carriers: dict[str, int] = Field(default={})
+    """How often each of its ports, in any VRF, lost or found its carrier since it started."""
     neighbors: tuple[NeighborSeen, ...] = ()
     routes: tuple[RouteSeen, ...] = ()
     lines: tuple[LineSeen, ...] = ()

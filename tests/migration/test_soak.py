@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inventory.access import Access
-from inventory.model import County, Soak
+from inventory.model import EXTRANET, Circuit, County, Soak
 from migration.campaign import Campaign
 from migration.events import digest_of
 from migration.evidence import load_content
@@ -456,6 +456,35 @@ def test_a_trial_of_ours_is_not_flapping() -> None:
 
     assert stand(changed(4)).over
     assert "flapping" in said(stand(changed(9)))
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "named"),
+    [
+        ("r-ta", {"wan1.103": 6}, True),
+        ("r-ta", {"wan1": 6}, True),
+        ("core1", {"ta.103": 6}, True),
+        ("r-ta", {"wan1.103": 4}, False),  # lost twice between two samples
+        ("r-ta", {"wan1.104": 6, "lan.103": 6}, False),  # another plane's, and no line
+        ("core2", {"tb.103": 6}, False),  # another town's
+    ],
+)
+def test_an_extranet_line_that_flaps_begins_the_soak_anew(device: str, changes: dict[str, int], *, named: bool) -> None:
+    """What a unit has now must be as steady as what it had: a line under it that was lost three times is named."""
+    lines = [
+        Circuit(id="x-ta", network=EXTRANET, site="ta", device="r-ta", port="wan1", far_device="core1", far_port="ta"),
+        Circuit(id="x-tb", network=EXTRANET, site="tb", device="r-tb", port="wan1", far_device="core2", far_port="tb"),
+    ]
+    county, story = COUNTY.altered(circuits=(*COUNTY.circuits, *lines)), cut_over()
+    moments = [story.at.timestamp() + n * EVERY_S for n in range(4)]
+    held: Spoil = lambda u: u.model_copy(update={"carriers": dict.fromkeys(changes, 1)})  # noqa: E731 - one of two such
+    spoil: Spoil = lambda u: u.model_copy(update={"carriers": {p: 1 + n for p, n in changes.items()}})  # noqa: E731
+    samples = run_of_samples(county, story.events, moments, {n: {device: spoil if n == 3 else held} for n in range(4)})
+    situation = situation_of(county, story, soak=samples, now=datetime.fromtimestamp(moments[-1], UTC))
+    text = said(stand_soak(county.unit_by_id[TA.id], situation))
+    assert (
+        "x-ta of the extranet" in text and "flapping - expected at most 4 carrier changes, found 6" in text
+    ) is named
 
 
 def test_villages_that_still_use_the_line_speak_in_its_counters() -> None:

@@ -110,6 +110,7 @@ LESS = {
     "soak.packets_per_minute": 100_000,
     "soak.bytes_per_minute": 100_000_000,
     "soak.forwarded_per_minute": 1000,
+    "soak.line_losses": 3,
     "soak.listen_s": 0.0,
     "soak.must_know": ["counters"],
     "quarantine_days": 0,

@@ -194,6 +194,20 @@ def test_a_flapping_line_is_named(town: Town) -> None:
 
 
 @pytest.mark.heavy
+def test_a_flapping_line_of_the_extranet_is_named(town: Town) -> None:
+    """The line that carries the unit now loses its carrier again and again: a ping is well, and the soak begins anew."""
+    town.soak(UNIT)
+    town.fault("flap", "x-chengguan-core1")
+    assert town.ping(FINANCE)
+    seen = json.loads(town.run("soak", UNIT, "--json", expect=FAILED).stdout)["units"][0]
+    named = [f["why"] for f in seen["against"] if f["kind"] == "flapping"]
+    assert len(named) == 1
+    assert "x-chengguan-core1 of the extranet" in named[0]
+    assert "flapping - expected at most 4 carrier changes, found 6" in named[0]
+    assert "x-chengguan-core1 of the extranet" in "\n".join(map(str, town.ask_gate(UNIT).reasons))
+    town.soak(UNIT)
+
+
 def test_a_router_that_started_anew_begins_the_soak_anew(town: Town) -> None:
     """A reboot takes the counters with it: it is named, and what was watched before does not count."""
     town.soak(UNIT)

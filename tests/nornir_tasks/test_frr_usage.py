@@ -76,6 +76,10 @@ PARTS = {
         '[{"dst":"10.20.250.1","dev":"wan1","lladdr":"02:00:00:00:00:01","used":9,"confirmed":4,"updated":1}]',
         0,
     ),
+    "carriers": (
+        "/sys/class/net/wan1/carrier_changes:4\n/sys/class/net/lo/carrier_changes:0\n/sys/class/net/wan1/carrier_changes:2",
+        0,
+    ),
     "forwarded": ("Ip: Forwarding ForwDatagrams\nIp: 1 158\nIp6OutForwDatagrams \t2", 0),
     "kernel-routes": (
         '# \n[{"dst":"default","gateway":"10.20.250.1","dev":"wan1"},{"dst":"192.0.2.0/24","dev":"wan1"}]',
@@ -110,6 +114,7 @@ def test_everything_is_read() -> None:
         20,
         4,
     )
+    assert found.carriers == {"wan1": 6}  # of the same name in two VRFs
     assert [(n.address, n.idle_s) for n in found.neighbors] == [("10.20.250.1", 4.0)]
     assert [(r.prefix, r.via) for r in found.routes] == [("0.0.0.0/0", "10.20.250.1")]
     assert [line.line for line in found.lines] == ["ip route 0.0.0.0/0 10.20.250.1"]
@@ -162,6 +167,7 @@ def test_names_that_look_like_secrets_leave_tables_whole() -> None:
     [
         ("links", "counters"),
         ("life", "counters"),
+        ("carriers", "counters"),
         ("forwarded", "counters"),
         ("neighbors", "neighbors"),
         ("kernel-routes", "routes"),

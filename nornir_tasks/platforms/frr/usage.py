@@ -117,6 +117,7 @@ def read_usage(device: str, text: str, names: Iterable[IPv4Network]) -> Usage:
         incarnation=take("counters", lambda: _said(parts, "life"), ""),
         ports=ports,
         forwarded=take("counters", lambda: _read_forwarded(_said(parts, "forwarded")), None),
+        carriers=take("counters", lambda: _read_carriers(_said(parts, "carriers")), {}),
         neighbors=take("neighbors", lambda: tuple(_read_neighbors(parts)), ()),
         routes=take("routes", lambda: tuple(_read_routes(parts, wanted)), ()),
         lines=(
@@ -167,6 +168,17 @@ def _read_ports(parts: dict[str, Part]) -> tuple[PortSeen, ...]:
             )
         )
     return tuple(out)
+
+
+def _read_carriers(text: str) -> dict[str, int]:
+    """Read `/sys/class/net/PORT/carrier_changes:N`, a line each; of two ports of one name (in two VRFs) the sum."""
+    out: dict[str, int] = {}
+    for line in text.splitlines():
+        place, _, count = line.rpartition(":")
+        port = place.split("/")[4]
+        if port != "lo":
+            out[port] = out.get(port, 0) + int(count)
+    return out
 
 
 def _read_forwarded(text: str) -> int:

@@ -21,6 +21,14 @@ kernel_routes() {
     printf '# %s\n' "$name" && ip -j -4 route show vrf "$name" && printf '\n' || return 1
   done
 }
+carriers() {
+  # Of every port, in whatever VRF it is: how often it lost or found its carrier.
+  grep . /sys/class/net/*/carrier_changes || return 1
+  for at in /run/netns/*; do
+    [ -e "$at" ] || continue
+    ip netns exec "${at##*/}" sh -c 'grep . /sys/class/net/*/carrier_changes' || return 1
+  done
+}
 rules() {
   printf '## \n' && ip -4 rule show || return 1
   for at in /run/netns/*; do
@@ -90,6 +98,7 @@ part links ip -j -s -s link
 part addresses ip -j address
 part neighbors ip -j -s neighbor
 part forwarded forwarded
+part carriers carriers
 part kernel-routes kernel_routes
 part rules rules
 part filters filters
