@@ -6,7 +6,7 @@ LedgerError (ExtranetError)         exit 2   base of what can be wrong with the 
 ├── KeyConflictError                exit 4   a key was used before, for something else
 ├── UnfitBodyError                  exit 2   a body that is not plain JSON, or that holds a secret
 ├── LedgerBrokenError               exit 1   the chain or its guard is not whole: nothing is read from it or added to it
-├── CampaignBusyError               exit 2   another command is changing this county's network
+├── CampaignBusyError               exit 4   another command is changing this county's network
 └── LeaseLostError                  exit 4   this command held the county, and does not any more: it must not act
 """
 
@@ -64,6 +64,8 @@ class LedgerBrokenError(LedgerError):
 
 class CampaignBusyError(LedgerError):
     """Another command is changing this county's network. `holder` says which, `age_s` for how long."""
+
+    exit_code: ClassVar[int] = 4
 
     def __init__(
         self, where: str, holder: Mapping[str, Any], *, age_s: float | None = None, free_in_s: float | None = None

@@ -62,7 +62,7 @@ def test_the_second_is_told_who_holds_the_county_and_how_long(home: Home, ledger
         assert "1 s ago" in text or "2 s ago" in text
         assert "the county is free in" in text
         assert "\n" not in text
-        assert caught.value.exit_code == 2
+        assert caught.value.exit_code == 4
     with opened(home) as other, other.hold("retire") as lease:
         assert lease.token == 2
 

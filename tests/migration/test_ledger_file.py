@@ -350,7 +350,7 @@ def test_the_second_command_is_told_who_holds_the_county(tmp_path: Path) -> None
             campaign_lock(tmp_path, "extranet retire fin@tb"),
         ):
             pass
-        assert caught.value.exit_code == 2
+        assert caught.value.exit_code == 4
         assert f"pid {os.getpid()}" in only_line(caught.value)
         assert "2027-09-01T08:00:00" in str(caught.value)
     with campaign_lock(tmp_path, "extranet retire fin@tb"):
