@@ -85,7 +85,7 @@ class Break(Model):
     `kind`: `altered` (content does not match its hash), `removed` (a gap), `reordered` (a whole event in another's
     place), `forged` (hashes recomputed over other content), `truncated` (the tail is gone), `head` (nothing
     to compare with), `unguarded` (what forbids changes in the database is missing or was changed), `checkpoint` (a
-    signed checkpoint is missing, or not signed by who should have).
+    signed checkpoint is missing, or not signed by who should have), `leases` (leases were removed or inserted).
     """
 
     seq: int

@@ -104,15 +104,17 @@ def read_event(row: Row) -> Event | None:
 
 
 class Chain:
-    """Takes rows in order and remembers the last one and what was wrong; after an event that was checked before."""
+    """Takes rows in order and remembers the last one and what was wrong; after an event that was checked before.
 
-    def __init__(self, after: Head | None = None) -> None:
-        self.last = after or Head(seq=0, hash=GENESIS)
+    `token` is the highest that any event carried so far, 0 while none did.
+    """
+
+    def __init__(self, after: Head | None = None, token: int = 0) -> None:
+        self.last, self.token = after or Head(seq=0, hash=GENESIS), token
         self._breaks: list[Break] = []
         self._altered: list[Row] = []
         self._more = 0
         self._expected, self._previous = self.last.seq + 1, self.last.hash
-        self._token = 0
 
     def take(self, rows: Iterable[Sequence[object]]) -> Iterator[Row]:
         """Check rows, and hand on each that is whole in itself."""
@@ -165,11 +167,11 @@ class Chain:
             self._more += 1
 
     def _check_token(self, row: Row) -> None:
-        if type(row.token) is int and row.token < self._token:
-            what = f"appended under lease {row.token} after lease {self._token} had been granted"
+        if type(row.token) is int and row.token < self.token:
+            what = f"appended under lease {row.token} after lease {self.token} had been granted"
             self._note(Break(seq=row.seq, kind="forged", what=what))
         elif type(row.token) is int:
-            self._token = row.token
+            self.token = row.token
 
 
 def _name_altered(altered: Sequence[Row]) -> list[Break]:

@@ -8,6 +8,7 @@ canonical JSON without the signature.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,7 +160,7 @@ def verify_checkpoints(
         breaks += _check_signatures(everyone, keys)
     found = {(b.seq, b.kind, b.what): b for b in breaks}
     ordered = tuple(sorted(found.values(), key=lambda b: b.seq))
-    return Survey(ordered, survey.last, survey.checkpoints), everyone
+    return replace(survey, breaks=ordered), everyone
 
 
 def check_folders(

@@ -5,7 +5,7 @@ LedgerError (ExtranetError)         exit 2   base of what can be wrong with the 
 ├── LedgerFormatError               exit 2   a database, but not this ledger, or of another revision
 ├── KeyConflictError                exit 4   a key was used before, for something else
 ├── UnfitBodyError                  exit 2   a body that is not plain JSON, or that holds a secret
-├── LedgerBrokenError               exit 1   the chain or its guard is not whole: nothing is read from it or added to it
+├── LedgerBrokenError               exit 1   the chain, its guard or its leases are not whole: nothing is read or added
 ├── CampaignBusyError               exit 4   another command is changing this county's network
 └── LeaseLostError                  exit 4   this command held the county, and does not any more: it must not act
 """

@@ -58,7 +58,9 @@ class LeaseState(Model):
 
 
 Renew = Callable[[int, float], LeaseState | None]
-"""Lengthens a lease by its token; the newest lease when that is another one, None when it was renewed."""
+"""Lengthens a lease by its token; the newest lease when that is another one, None when it was renewed.
+
+LeaseLostError when there is none any more."""
 
 
 class Lease:
@@ -96,6 +98,9 @@ class Lease:
         began = uptime_s()
         try:
             newer = self._renew(self.token, self.length_s)
+        except LeaseLostError as error:
+            self._lost = error
+            raise
         except LedgerError as error:
             if began < self._sure_until:
                 return

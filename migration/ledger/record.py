@@ -1,7 +1,8 @@
 """The record itself: events go in at the end, and come out checked.
 
 What can be seen: any change, removal, insertion or swap of events, by `verify`, which names each; what forbids changes
-in the database taken away or changed; a tail cut off, or rewritten with new hashes, by comparing with `ledger.head`.
+in the database taken away or changed; leases removed or inserted, by their numbers; a tail cut off, or rewritten with new
+hashes, by comparing with `ledger.head`.
 What cannot: somebody who may write both database and head can cut or rewrite the tail and make a matching head. Only what is
 kept elsewhere shows that: a head (`verify(known=...)`) or a signed checkpoint.
 
@@ -98,6 +99,8 @@ class Survey:
     breaks: tuple[Break, ...]
     last: Head
     checkpoints: tuple[Event, ...]
+    token: int
+    """The highest that any event carries, 0 when none does."""
 
 
 class Ledger:
@@ -114,6 +117,7 @@ class Ledger:
         self.head_file = head
         self._clock = clock
         self._known: list[Event] = []
+        self._known_token = 0
         self._lease: Lease | None = None
         self._commits = GroupCommit(self._write)
 
@@ -142,7 +146,7 @@ class Ledger:
 
         Raises:
             LedgerUnavailableError, LedgerFormatError: one line each; nothing was written.
-            LedgerBrokenError: the guard is missing, and it was to be written; for reading it opens, for `verify`.
+            LedgerBrokenError: the guard or leases are missing, and it was to be written; for reading it opens, for `verify`.
         """
         database: Database | None
         url = make_url(path_or_url) if isinstance(path_or_url, str) and "://" in path_or_url else None
@@ -386,9 +390,10 @@ class Ledger:
             breaks = chain.breaks()
             if connection is not None and self.database is not None:
                 breaks += self.database.find_unguarded(connection)
+                breaks += leasetable.find_tampered(connection, chain.token)
             breaks += self._judge_head(connection, head, chain.last)
             breaks += self._compare(connection, chain.last, known)
-        return Survey(tuple(sorted(breaks, key=lambda b: b.seq)), chain.last, tuple(checkpoints))
+        return Survey(tuple(sorted(breaks, key=lambda b: b.seq)), chain.last, tuple(checkpoints), chain.token)
 
     def compare(self, known: Sequence[tuple[Head, str]]) -> list[Break]:
         """Compare heads kept elsewhere with the record, without checking the rest of it."""
@@ -425,22 +430,23 @@ class Ledger:
         if survey.breaks:
             self._known = []
             raise LedgerBrokenError(self.where, survey.breaks)
-        self._known = events
+        self._known, self._known_token = events, survey.token
         return events
 
     def _read_more(self, after: Event) -> bool:
         """Add what came after an event that was checked before; tell whether all of it simply continues."""
         head = self.head_file.read() if self.head_file else None
         with self._errors(), self._reading() as connection:
-            chain = Chain(after=Head(seq=after.seq, hash=after.hash))
+            chain = Chain(after=Head(seq=after.seq, hash=after.hash), token=self._known_token)
             more = [read_event(row) for row in chain.take(self._rows(connection, after=after.seq))]
             still = self._find_hashes(connection, [after.seq]).get(after.seq) == after.hash
             breaks = chain.breaks() + self._judge_head(connection, head, chain.last)
             if self.database is not None and connection is not None:
                 breaks += self.database.find_unguarded(connection)
+                breaks += leasetable.find_tampered(connection, chain.token, first=max(self._known_token, 1))
         if breaks or not still or any(e is None for e in more):
             return False
-        self._known = [*self._known, *(e for e in more if e)]
+        self._known, self._known_token = [*self._known, *(e for e in more if e)], chain.token
         return True
 
     def _rows(self, connection: sa.Connection | None, after: int = 0) -> Iterator[Sequence[object]]:
@@ -483,6 +489,7 @@ class Ledger:
 
         Raises:
             CampaignBusyError: another command holds it; says which, for how long, and when it is free at the latest.
+            LedgerBrokenError: leases were removed or inserted; none is granted.
         """
         asked_at = uptime_s()
         token = self._grant(
@@ -562,9 +569,10 @@ class Ledger:
 
                 make_newest(connection, county)
             self._check_format(connection, county)
-            unguarded = self.database.find_unguarded(connection)
-            if unguarded:
-                raise LedgerBrokenError(self.where, unguarded)
+            breaks = self.database.find_unguarded(connection)
+            breaks += leasetable.find_tampered(connection, leasetable.read_last_token(connection))
+            if breaks:
+                raise LedgerBrokenError(self.where, breaks)
             connection.commit()
             self._begin_head(connection)
 

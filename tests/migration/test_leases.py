@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from migration.ledger import CampaignBusyError, LeaseLostError, Ledger, campaign_lock, name_place
+from migration.ledger import CampaignBusyError, LeaseLostError, Ledger, LedgerBrokenError, campaign_lock, name_place
 from tests.migration.ledger_homes import FileHome, Home, ServerHome, opened
 from tests.migration.postgres_cluster import Cluster
 from tests.migration.scene import StoppedClock
@@ -112,6 +112,74 @@ def test_a_lease_given_back_is_over(ledger: Ledger) -> None:
     ledger._lease = lease
     with pytest.raises(LeaseLostError):
         ledger.append("note", "late", {})
+
+
+UNLAWFUL = {
+    "all removed": "DELETE FROM leases",
+    "the newest removed": "DELETE FROM leases WHERE token = 3",
+    "one in the middle removed": "DELETE FROM leases WHERE token = 2",
+    "the first removed": "DELETE FROM leases WHERE token = 1",
+    "one inserted far above": "INSERT INTO leases VALUES (99999, '{}', 0, 0, 0)",
+    "one inserted below": "INSERT INTO leases VALUES (0, '{}', 0, 0, 0)",
+}
+
+
+@pytest.mark.parametrize("how", sorted(UNLAWFUL))
+def test_leases_removed_or_inserted_are_named_and_nothing_is_appended(home: Home, how: str) -> None:
+    """With the triggers back in place, too, nobody verifies, decides, opens, is granted a lease or appends under one."""
+    with opened(home) as ledger:
+        for number in (1, 2, 3):
+            with ledger.hold(f"command {number}"):
+                ledger.append("note", f"under {number}", {})
+        ledger.append("note", "free", {})
+        assert [e.token for e in ledger.events()] == [1, 2, 3, None]
+        home.unguarded(UNLAWFUL[how])
+        with pytest.raises(LedgerBrokenError, match="the file: leases: ") as caught, ledger.hold("unlawful"):
+            pass
+        assert "\n" not in str(caught.value)
+    assert [row["token"] for row in home.rows()] == [1, 2, 3, None]
+    with pytest.raises(LedgerBrokenError, match="leases were removed"), opened(home):
+        pass
+    with opened(home, readonly=True) as ledger:
+        assert [b.kind for b in ledger.verify()] == ["leases"]
+        with pytest.raises(LedgerBrokenError, match="leases were removed"):
+            ledger.events()
+
+
+def test_events_already_read_are_not_decided_from_once_their_lease_is_gone(home: Home, ledger: Ledger) -> None:
+    """What was read before does not count any more when the lease of its last event is removed, or when the count goes back."""
+    for number in (1, 2):
+        with ledger.hold(f"command {number}"):
+            ledger.append("note", f"under {number}", {})
+    assert len(ledger.events()) == 2
+    home.unguarded("DELETE FROM leases WHERE token = 2")
+    with pytest.raises(LedgerBrokenError, match="an event carries lease 2, but the newest lease is 1"):
+        ledger.events()
+
+
+def test_a_lease_that_is_gone_is_lost(home: Home, ledger: Ledger) -> None:
+    """A command whose lease was removed while it runs neither acts nor appends any more."""
+    with ledger.hold("cutover") as lease:
+        home.unguarded("DELETE FROM leases")
+        with pytest.raises(LeaseLostError, match="lease 1 was removed from the record"):
+            lease.assure(ask=True)
+        with pytest.raises(LeaseLostError, match="removed"):
+            lease.assure()
+        with pytest.raises(LeaseLostError):
+            ledger.append("note", "late", {})
+
+
+def test_leases_without_events_are_lawful(home: Home, ledger: Ledger) -> None:
+    """Commands that appended nothing, before the first event or after the last, leave the record whole."""
+    assert ledger.verify() == []
+    for events in (0, 0, 2, 0, 1, 0, 0):
+        with ledger.hold("a command") as lease:
+            for number in range(events):
+                ledger.append("note", f"{lease.token}/{number}", {})
+        assert ledger.verify() == []
+        with opened(home) as other:
+            assert [e.token for e in other.events()] == [e.token for e in ledger.events()]
+    assert [e.token for e in ledger.events()] == [3, 3, 5]
 
 
 HOLDER = """

@@ -65,6 +65,13 @@ def forge_token(home: Home) -> None:
     fit_head(home)
 
 
+def forge_grant(home: Home) -> None:
+    """Have an event come from a lease that was never granted, with all hashes and the head to match."""
+    home.unguarded("UPDATE events SET token = 9 WHERE seq = 7")
+    rehash(home, 7, note="of lease 9", onwards=True)
+    fit_head(home)
+
+
 def rewrite(home: Home) -> None:
     """Rewrite all from the first event on, with all hashes and the head to match."""
     rehash(home, 1, note="another story", onwards=True)
@@ -120,6 +127,11 @@ TAMPERINGS: dict[str, Tamper] = {
     "an event forged, its own hash made to fit": lambda home: rehash(home, 2, note="forged"),
     "an event forged, all later hashes made to fit": lambda home: rehash(home, 7, note="forged", onwards=True),
     "an event forged under an older lease's token, hashes and head made to fit": forge_token,
+    "an event forged under a lease that was never granted, hashes and head made to fit": forge_grant,
+    "all leases removed": run("DELETE FROM leases"),
+    "the newest lease removed": run("DELETE FROM leases WHERE token = 2"),
+    "an older lease removed": run("DELETE FROM leases WHERE token = 1"),
+    "a lease inserted far above the newest": run("INSERT INTO leases VALUES (99999, '{}', 0, 0, 0)"),
     "all rewritten from the first event on, hashes and head made to fit": rewrite,
     "the same, with no checkpoint left anywhere": rewrite_unsigned,
     "the same, signed by another key": rewrite_signed,
@@ -201,7 +213,13 @@ def test_each_tampering_is_found_and_the_table_says_how(
     assert table == read_table()
 
 
+NO_LEASES = "(an export holds no leases)"
 UNSEEN_ELSEWHERE: dict[str, str] = {
+    "an event forged under a lease that was never granted, hashes and head made to fit": NO_LEASES,
+    "all leases removed": NO_LEASES,
+    "the newest lease removed": NO_LEASES,
+    "an older lease removed": NO_LEASES,
+    "a lease inserted far above the newest": NO_LEASES,
     "the last event removed": "(the export is whole; with `--known` of that event: it is gone)",
     "an event forged, all later hashes made to fit": "(after the last checkpoint: only a head kept elsewhere tells)",
 }
