@@ -493,6 +493,21 @@ class Soak(Decided):
         description="bytes a minute that a port of the line may carry: routing hellos",
         examples=[8192],
     )
+    packets_a_gap: int = Field(
+        default=6000,
+        ge=0,
+        le=1_000_000_000,
+        description="packets that a port of the line may carry between two samples, however far apart they are; the default "
+        "is what two routers greet each other with in eight hours, every ten seconds",
+        examples=[6000],
+    )
+    bytes_a_gap: int = Field(
+        default=600_000,
+        ge=0,
+        le=1_000_000_000,
+        description="bytes that a port of the line may carry between two samples, however far apart they are",
+        examples=[600_000],
+    )
     forwarded_per_minute: int = Field(
         default=0,
         ge=0,

@@ -7,8 +7,9 @@ that the inventory gives, and broadcasts on a shared LAN.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Network
 from typing import Literal
 
@@ -17,10 +18,14 @@ from inventory.wording import counted
 from migration.old_lines import LinePort, OldLine, is_inside
 from migration.proof import CLOCK_SKEW_S, Situation, say_moment, say_untimely
 from migration.soak_samples import SoakSample
+from migration.steady import Most
 from migration.terms import policy_values, say_sampled_less
 from migration.units import UnitState
-from nornir_tasks.old_line import FlowSeen, LineSeen, PortSeen, RouteSeen, Usage, is_unicast
+from nornir_tasks.old_line import FlowSeen, LineSeen, PortSeen, RouteSeen, SocketSeen, Usage, is_unicast
 from nornir_tasks.redaction import redact
+
+_ROUTING = frozenset({("tcp", 179), ("tcp", 646), *(("udp", port) for port in (520, 521, 646, 3784, 4784))})
+"""What routers keep up between themselves: BGP, LDP, RIP, BFD."""
 
 _CHANGES_OF_AN_ACT = 4
 """How often a port may lose and find its carrier when both ends of its line are closed and opened, not quite together."""
@@ -60,22 +65,33 @@ class Lookout:
     def __post_init__(self) -> None:
         self.unit: Unit = self.line.unit
         self.policy: Soak = self.situation.policy.soak
-        self.quiet_since = self._find_quiet()
+        self.quiet_since = self._find_quiet(self.line.carried)
         """When the last unit that the line carries was cut over; None while one is not."""
         self.own_ports: dict[str, dict[str, LinePort]] = {}
         """The line's ports by router and name."""
         for port in self.line.ports:
             self.own_ports.setdefault(port.device, {}).setdefault(port.name, port)
 
-    def _find_quiet(self) -> float | None:
+    def _find_quiet(self, units: Iterable[Unit]) -> float | None:
         moments = []
-        for unit in self.line.carried:
+        for unit in units:
             record = self.situation.record(unit.id)
             entered = record.entered.get(UnitState.CUT_OVER)
             if entered is None or not record.state.reached(UnitState.CUT_OVER):
                 return None
             moments.append(entered.timestamp())
         return max(moments)
+
+    @cached_property
+    def empty_since(self) -> float | None:
+        """When the last unit of the network was cut over; None while one is not."""
+        return self._find_quiet(self.situation.county.units_by_network[self.unit.network])
+
+    @cached_property
+    def lines_of_network(self) -> tuple[IPv4Network, ...]:
+        """The addresses of each line of the network."""
+        circuits = (c for c in self.situation.county.circuits if c.network == self.unit.network)
+        return tuple(c.wan_prefix for c in circuits if c.wan_prefix is not None)
 
     def after(self, state: UnitState, moment: float) -> bool:
         """Tell whether the unit was in a state (or later) at a moment, and still is."""
@@ -105,6 +121,7 @@ class Lookout:
             if usage is not None:
                 yield from self.see_ports(usage, sample)
                 yield from self.see_flows(usage, sample)
+                yield from self.see_sockets(usage, sample)
                 yield from self.see_legacy_names(usage, sample)
         for device in self.line.extranet:
             usage = sample.usage(device)
@@ -272,6 +289,32 @@ class Lookout:
                 known=known,
             )
 
+    def see_sockets(self, usage: Usage, sample: SoakSample) -> Iterator[Finding]:
+        """Name whom an old router itself talks with by the line or its LAN: a proxy on it is nobody that it forwards."""
+        if not usage.sockets:
+            return
+        own = {a for port in usage.ports for a in port.addresses}
+        judged, at_router = self.judges_line(sample), usage.device == self.line.router
+        talks: dict[tuple[str, str, int], SocketSeen] = {}
+        for seen in usage.sockets:
+            if judged:
+                mine = at_router or self.concerns(seen.peer) or self.concerns(seen.local)
+            else:  # whoever is not cut over yet speaks with the router by right
+                mine = self.line.inside(seen.peer) and not self.line.at_county
+            if not mine or seen.peer in own or not is_unicast(seen.peer) or self.holds_route(seen):
+                continue
+            talks.setdefault((seen.protocol, seen.peer, min(seen.local_port, seen.peer_port)), seen)
+        for (protocol, peer, asked), seen in talks.items():
+            known = self.line.identify(peer) or ("the line's own end" if self.line.is_line_end(peer) else "")
+            way = "talks to" if asked == seen.local_port else "is spoken to by"
+            why = f"{known or 'undeclared host'} {peer} {way} this router itself, {seen.local} ({protocol}/{asked})"
+            yield Finding(kind="consumer", why=f"{usage.device}: {why}", who=peer, device=usage.device, known=known)
+
+    def holds_route(self, seen: SocketSeen) -> bool:
+        """Tell whether a conversation is that of routing protocols between the two ends of a line."""
+        routing = bool({(seen.protocol, seen.local_port), (seen.protocol, seen.peer_port)} & _ROUTING)
+        return routing and any(is_inside(seen.local, w) and is_inside(seen.peer, w) for w in self.lines_of_network)
+
     def stranger(self, flow: FlowSeen) -> str:
         """Return whose a conversation is that is not the line's own two ends'; empty when it is nobody's."""
         if not (is_unicast(flow.source) and is_unicast(flow.destination)):
@@ -424,7 +467,7 @@ class Lookout:
                 kind="reset", why=f"{device}: started anew {between}: what its counters held is gone", device=device
             )
             return
-        minutes = max(1.0, (sample.recorded - before.recorded) / 60)
+        most = Most.between(before, sample, self.policy)
         for seen, port in self.watched_ports(new, before, sample):
             then = old.port(seen.name)
             where = f"{device} port {seen.name}" + ("" if port is not None else ", which is in no table,")
@@ -461,28 +504,32 @@ class Lookout:
                 steady = f"at most {ours} carrier changes by our own acts" if ours else "no carrier change"
                 why = f"{where}: flapping - expected {steady}, found {flaps} {between}"
                 yield Finding(kind="flapping", why=why, device=device, port=seen.name)
-            most, most_size = self.policy.packets_per_minute * minutes, self.policy.bytes_per_minute * minutes
-            if packets > most or size > most_size:
+            if packets > most.packets or size > most.size:
                 yield Finding(
                     kind="moved",
-                    why=f"{where}: expected at most {most:.0f} packets and {most_size:.0f} bytes of hellos, found "
+                    why=f"{where}: expected at most {most.packets:.0f} packets and {most.size:.0f} bytes of hellos, found "
                     f"{counted(packets, 'packet')} and {counted(size, 'byte')} {between}",
                     device=device,
                     port=seen.name,
                 )
-        if device == self.line.router and self.judges_line(before, sample):
+        if self.judges_forwarded(device, before, sample):
             sent = (new.forwarded or 0) - (old.forwarded or 0)
             if sent < 0:
                 yield Finding(
                     kind="reset", why=f"{device}: its count of forwarded packets was cleared {between}", device=device
                 )
-            elif sent > self.policy.forwarded_per_minute * minutes:
-                most = self.policy.forwarded_per_minute * minutes
-                yield Finding(
-                    kind="moved",
-                    why=f"{device}: expected at most {most:.0f} packets forwarded, found {sent} {between}{self.overheard(new)}",
-                    device=device,
-                )
+            elif sent > most.forwarded:
+                why = f"{device}: expected at most {most.forwarded:.0f} packets forwarded, found {sent} {between}"
+                yield Finding(kind="moved", why=f"{why}{self.overheard(new)}", device=device)
+
+    def judges_forwarded(self, device: str, *samples: SoakSample) -> bool:
+        """Tell whether all that a router forwards is use of an old line that is done with.
+
+        The hub forwards for every line of the network: its count speaks once nobody of the network is left.
+        """
+        if device == self.line.router:
+            return self.judges_line(*samples)
+        return device == self.line.hub and self.empty_since is not None and samples[0].recorded >= self.empty_since
 
     def overheard(self, usage: Usage) -> str:
         """Name conversations that the router's connection tracking knows, to help find who it was."""

@@ -69,7 +69,9 @@ class SoakSample(Model):
     @cached_property
     def silent(self) -> frozenset[str]:
         """Devices that told all they were asked and named nobody: of them only the ports are left to look at."""
-        return frozenset(u.device for u in self.usages if not (u.unknown or u.flows or u.lines or u.routes))
+        return frozenset(
+            u.device for u in self.usages if not (u.unknown or u.flows or u.lines or u.routes or u.sockets)
+        )
 
     def body(self) -> dict[str, Any]:
         """Return the body of its ledger event."""

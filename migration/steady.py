@@ -43,7 +43,7 @@ def find_steady(samples: Sequence[SoakSample], policy: Soak, timely: Sequence[bo
         return Steady({}, (), {})
     pairs = list(pairwise(samples))
     follows = [all(timely[n : n + 2]) and _follows(old, new, policy) for n, (old, new) in enumerate(pairs)]
-    most = [_Most.between(old, new, policy) for old, new in pairs]
+    most = [Most.between(old, new, policy) for old, new in pairs]
     said = [s.usage_by_device for s in samples]
     routers: dict[str, Sequence[int]] = {}
     for name in set().union(*said):
@@ -51,7 +51,7 @@ def find_steady(samples: Sequence[SoakSample], policy: Soak, timely: Sequence[bo
     return Steady(places, _stretch(follows), routers)
 
 
-class _Most(NamedTuple):
+class Most(NamedTuple):
     """What may be carried between two samples: packets and bytes of hellos on a port, packets forwarded."""
 
     packets: float
@@ -60,11 +60,11 @@ class _Most(NamedTuple):
 
     @classmethod
     def between(cls, old: SoakSample, new: SoakSample, policy: Soak) -> Self:
-        """Return what the policy allows in the time between two samples."""
+        """Return what the policy allows in the time between two samples; of hellos never more than its most for any gap."""
         minutes = max(1.0, (new.recorded - old.recorded) / 60)
         return cls(
-            policy.packets_per_minute * minutes,
-            policy.bytes_per_minute * minutes,
+            min(policy.packets_per_minute * minutes, policy.packets_a_gap),
+            min(policy.bytes_per_minute * minutes, policy.bytes_a_gap),
             policy.forwarded_per_minute * minutes,
         )
 
@@ -99,7 +99,7 @@ _words = attrgetter(*_WORDS)
 _words_and_count = attrgetter(*_WORDS, "forwarded")
 
 
-def _say_the_same(said: Sequence[Usage | None], follows: Sequence[bool], most: Sequence[_Most]) -> list[bool]:
+def _say_the_same(said: Sequence[Usage | None], follows: Sequence[bool], most: Sequence[Most]) -> list[bool]:
     """Tell, of each two answers of a router in a row, whether it knows, holds and hears the same, and carried hellos at most."""
     all_of_it = [
         None if usage is None or usage.neighbors else (_words_and_count(usage), list(map(vars, usage.ports)))
@@ -113,7 +113,7 @@ def _say_the_same(said: Sequence[Usage | None], follows: Sequence[bool], most: S
     ]
 
 
-def _carried_hellos(old: Usage | None, new: Usage | None, most: _Most) -> bool:
+def _carried_hellos(old: Usage | None, new: Usage | None, most: Most) -> bool:
     """Tell whether two answers of a router differ only in counts, and it carried hellos at most."""
     if old is None or new is None or len(old.ports) != len(new.ports) or _words(old) != _words(new):
         return False
@@ -126,7 +126,7 @@ _COUNTS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 _state = attrgetter(*(n for n in PortSeen.model_fields if n not in _COUNTS))
 
 
-def _heard_hellos(old: PortSeen, new: PortSeen, most: _Most) -> bool:
+def _heard_hellos(old: PortSeen, new: PortSeen, most: Most) -> bool:
     """Tell whether two readings of a port differ only in counts that grew by hellos, both ways together."""
     if _state(old) != _state(new):
         return False

@@ -98,6 +98,8 @@ LOOSER: dict[str, Looser] = {
     "soak.time_zone": _other,
     "soak.packets_per_minute": _more,
     "soak.bytes_per_minute": _more,
+    "soak.packets_a_gap": _more,
+    "soak.bytes_a_gap": _more,
     "soak.forwarded_per_minute": _more,
     "soak.line_losses": _more,
     "soak.listen_s": _less,

@@ -82,6 +82,16 @@ class FlowSeen(Model):
     packets: int
 
 
+class SocketSeen(Model):
+    """A TCP or UDP conversation of the device itself, also one that just ended (TIME-WAIT)."""
+
+    protocol: Literal["tcp", "udp"]
+    local: str
+    local_port: int
+    peer: str
+    peer_port: int
+
+
 class Usage(Model):
     """What one device said at one moment. `at` is its own clock; `incarnation` differs after it started anew."""
 
@@ -94,6 +104,8 @@ class Usage(Model):
     carriers: dict[str, int] = Field(default={})
     """How often each of its ports, in any VRF, lost or found its carrier since it started."""
     neighbors: tuple[NeighborSeen, ...] = ()
+    sockets: tuple[SocketSeen, ...] = ()
+    """Conversations of its own with the old network, other than our sessions and those that routing holds on a line."""
     routes: tuple[RouteSeen, ...] = ()
     lines: tuple[LineSeen, ...] = ()
     flows: tuple[FlowSeen, ...] = ()

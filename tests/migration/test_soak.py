@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import cast
+from typing import Literal, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -28,7 +28,7 @@ from migration.sampling import soaking_units
 from migration.soak import SoakStanding, stand_soak
 from migration.soak_samples import SoakSample, make_sample, raw_content, write_sample
 from migration.units import Step, UnitState, fold
-from nornir_tasks.old_line import FlowSeen, LineSeen, NameSeen, NeighborSeen, RouteSeen, Usage
+from nornir_tasks.old_line import FlowSeen, LineSeen, NameSeen, NeighborSeen, RouteSeen, SocketSeen, Usage
 from nornir_tasks.platforms.frr.driver import FrrDriver, Reply
 from tests.migration.scene import Story, build_county, situation_of
 from tests.migration.soak_scene import Spoil, run_of_samples, sample_at, see_port, unknown
@@ -284,6 +284,87 @@ def test_a_conversation_is_named() -> None:
         {"fin-ta": flow("10.20.9.9", "10.20.0.80")}
     )
     assert stand(watched(spoil={3: {"fin-ta": flow("10.20.255.1", "10.20.255.2")}})).over
+
+
+def talking(local: str, local_port: int, peer: str, peer_port: int, protocol: Literal["tcp", "udp"] = "tcp") -> Spoil:
+    """Make a router hold a conversation of its own."""
+    seen = SocketSeen(protocol=protocol, local=local, local_port=local_port, peer=peer, peer_port=peer_port)
+    return lambda u: u.model_copy(update={"sockets": (seen,)})
+
+
+def test_whom_an_old_router_itself_talks_with_is_named() -> None:
+    """A proxy on an old router forwards nothing: it is named by address and port, from the line's two ends as well."""
+    text = last({"fin-ta": talking("10.20.255.2", 3128, "10.20.0.9", 51515)})
+    assert "fin-ta: undeclared host 10.20.0.9 talks to this router itself, 10.20.255.2 (tcp/3128)" in text
+    text = last({"fin-ta": talking("10.20.255.2", 51515, "10.20.255.1", 3128)})
+    assert "fin-ta: the line's own end 10.20.255.1 is spoken to by this router itself, 10.20.255.2 (tcp/3128)" in text
+    text = last({"fin-county": talking("10.20.0.254", 51515, "10.20.1.10", 22)})
+    assert "fin-county: station st-ta 10.20.1.10 is spoken to by this router itself" in text
+
+
+@pytest.mark.parametrize(
+    ("port", "protocol", "peer", "normal"),
+    [
+        (179, "tcp", "10.20.255.1", True),
+        (3784, "udp", "10.20.255.1", True),
+        (646, "tcp", "10.20.255.1", True),
+        (520, "udp", "10.20.255.1", True),
+        (179, "udp", "10.20.255.1", False),
+        (179, "tcp", "10.20.0.9", False),
+        (22, "tcp", "10.20.255.1", False),
+    ],
+)
+def test_what_routing_keeps_up_between_two_ends_is_normal(
+    port: int,
+    protocol: Literal["tcp", "udp"],
+    peer: str,
+    normal: bool,  # noqa: FBT001 - pytest gives it
+) -> None:
+    """Routing protocols between the ends of a line are nobody's use; with anybody else the port excuses nothing."""
+    found = stand(watched(spoil={3: {"fin-ta": talking("10.20.255.2", 51515, peer, port, protocol)}}))
+    assert found.over == normal
+
+
+def test_a_hub_that_talks_about_other_lines_is_nobody_of_this_one() -> None:
+    """What the hub holds with another town does not concern this line, nor do the router's own addresses to each other."""
+    other = COUNTY.unit_by_id["fin@tb"].lan_prefix.network_address + 9
+    assert stand(watched(spoil={3: {"fin-county": talking("10.20.0.254", 22, str(other), 999)}})).over
+    assert not stand_soak(
+        COUNTY.unit_by_id["fin@tb"],
+        watched(spoil={3: {"fin-county": talking("10.20.0.254", 22, str(other), 999)}}),
+        "drain",
+    ).over
+
+
+def test_hellos_are_bounded_however_long_the_gap() -> None:
+    """A long gap between samples lets no more through than the most for any: packets and bytes alike."""
+    quick = Soak(samples=4, longest_gap_s=1500, business_days=0)
+    for policy in (quick.altered(packets_a_gap=100), quick.altered(bytes_a_gap=10_000)):
+        county = COUNTY.altered(policy=COUNTY.policy.altered(soak=policy))
+        for packets, over in ((50, True), (51, False)):  # each way
+            found = stand(watched(spoil={3: {"fin-ta": moved("wan1", packets)}}, county=county))
+            assert found.over == over
+    assert "expected at most 100 packets and 10000 bytes of hellos" in said(
+        stand(
+            watched(
+                spoil={3: {"fin-ta": moved("wan1", 51)}},
+                county=COUNTY.altered(
+                    policy=COUNTY.policy.altered(soak=quick.altered(packets_a_gap=100, bytes_a_gap=10_000))
+                ),
+            )
+        )
+    )
+
+
+def test_the_hubs_count_speaks_once_nobody_is_left() -> None:
+    """What the hub forwards is use of some line once all of the network are cut over; before, it may be another's."""
+    forwarding: dict[int, dict[str, Spoil]] = {3: {"fin-county": lambda u: u.model_copy(update={"forwarded": 7})}}
+    assert "fin-county: expected at most 0 packets forwarded, found 7" in said(stand(watched(spoil=forwarding)))
+    story = Story().go("fin@county", "fin@ta", "fin@va1", to=UnitState.CUT_OVER)
+    moments = [story.at.timestamp() + n * EVERY_S for n in range(4)]
+    samples = run_of_samples(COUNTY, story.events, moments, forwarding)
+    situation = situation_of(COUNTY, story, soak=samples, now=datetime.fromtimestamp(moments[-1], UTC))
+    assert stand(situation).over
 
 
 def test_routes_and_lines_that_nobody_declared_are_named() -> None:

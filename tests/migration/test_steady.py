@@ -17,12 +17,14 @@ from migration.soak_findings import Finding, Lookout
 from migration.soak_samples import SoakSample
 from migration.steady import Steady
 from migration.units import Act, UnitState
-from nornir_tasks.old_line import FlowSeen, LineSeen, NeighborSeen, PortSeen
+from nornir_tasks.old_line import FlowSeen, LineSeen, NeighborSeen, PortSeen, SocketSeen
 from tests.migration.scene import Story, build_county, situation_of
 from tests.migration.soak_scene import Spoil, run_of_samples
 
 COUNTY = build_county()
-COUNTY = COUNTY.altered(policy=COUNTY.policy.altered(soak=Soak(samples=4, longest_gap_s=1500, business_days=0)))
+COUNTY = COUNTY.altered(
+    policy=COUNTY.policy.altered(soak=Soak(samples=4, longest_gap_s=1500, business_days=0, packets_a_gap=400))
+)
 FIN = ("fin@county", "fin@ta", "fin@tb", "fin@va1")
 ROUTERS = ("fin-county", "fin-ta", "fin-tb", "core1", "r-ta")
 
@@ -47,6 +49,7 @@ def without(name: str) -> Spoil:
 FLOW = FlowSeen(
     port="wan1", source="10.20.1.9", destination="10.20.0.80", mac="m", protocol="tcp", service=443, packets=3
 )
+SOCKET = SocketSeen(protocol="tcp", local="10.20.255.2", local_port=3128, peer="10.20.0.9", peer_port=5151)
 SPOILS: dict[str, Spoil] = {
     "hellos": counted_up(3, 300),
     "traffic": counted_up(100_000, 10_000_000),
@@ -65,6 +68,8 @@ SPOILS: dict[str, Spoil] = {
     "neighbor": lambda u: u.model_copy(
         update={"neighbors": (NeighborSeen(port="wan1", address="10.20.255.99", mac="m", idle_s=1.0),)}
     ),
+    "talking": lambda u: u.model_copy(update={"sockets": (SOCKET,)}),
+    "greeting": counted_up(450, 30_000),
     "named": lambda u: u.model_copy(
         update={"lines": (LineSeen(block="", line="ip route 10.20.1.0/24 10.20.255.2", names=("10.20.1.0/24",)),)}
     ),

@@ -109,6 +109,8 @@ LESS = {
     "soak.time_zone": "Europe/Berlin",
     "soak.packets_per_minute": 100_000,
     "soak.bytes_per_minute": 100_000_000,
+    "soak.packets_a_gap": 1_000_000,
+    "soak.bytes_a_gap": 1_000_000_000,
     "soak.forwarded_per_minute": 1000,
     "soak.line_losses": 3,
     "soak.listen_s": 0.0,

@@ -167,6 +167,42 @@ def test_a_stranger_on_the_old_line_is_named(town: Town) -> None:
     town.run("gate", "explain", UNIT, expect=GOOD)
 
 
+def test_what_was_done_past_the_configuration_is_named(town: Town) -> None:
+    """A table and a rule of somebody's own on the hub, and a conversation of the old routers themselves: each named."""
+    town.soak(UNIT)
+    done = "ip route {0} 10.20.8.0/24 via 10.20.250.2 table 77; ip rule {0} from 10.20.8.0/24 table 77"
+    begin = "import socket as s, struct, time; c = "
+    answer = begin + "s.create_server(('10.20.250.1', 3129)).accept(); time.sleep(90)"
+    ask = (
+        begin
+        + "s.create_connection(('10.20.250.1', 3129)); c.setsockopt(1, 13, struct.pack('ii', 1, 0)); time.sleep(90)"
+    )
+    ends = (("fin-hub", answer), ("fin-chengguan", ask))
+
+    def sh(node: str, command: str) -> None:
+        done = town.inside(node, "sh", "-c", command)
+        assert done.returncode == 0, done.stderr
+
+    sh("fin-hub", done.format("add"))
+    for node, program in ends:
+        sh(node, f"python3 -c {shlex.quote(program)} >/dev/null 2>&1 & echo $! >/tmp/talk; sleep 0.5")
+    try:
+        seen = json.loads(town.run("soak", UNIT, "--json", expect=FAILED).stdout)["units"][0]
+        against = "\n".join(f["why"] for f in seen["against"])
+        assert (
+            "fin-hub: still leads to the old line - expected no such route, found 10.20.8.0/24 via 10.20.250.2 in"
+            in against
+        )
+        assert "fin-hub: its routing rules still name the old network" in against
+        assert "10.20.250.2 talks to this router itself, 10.20.250.1 (tcp/3129)" in against
+        assert "10.20.250.1 is spoken to by this router itself, 10.20.250.2 (tcp/3129)" in against
+    finally:
+        for node, _ in reversed(ends):  # the side that asks resets what it held, so that nothing of it stays
+            sh(node, "kill $(cat /tmp/talk)")
+        sh("fin-hub", done.format("del"))
+    town.soak(UNIT)
+
+
 @pytest.mark.heavy
 def test_a_stranger_at_the_county_is_named_on_each_line_it_talks_over(town: Town) -> None:
     """A host on the county's LAN that goes by the old hub is named on the line it reaches the town by."""

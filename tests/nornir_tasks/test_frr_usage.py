@@ -80,6 +80,7 @@ PARTS = {
         "/sys/class/net/wan1/carrier_changes:4\n/sys/class/net/lo/carrier_changes:0\n/sys/class/net/wan1/carrier_changes:2",
         0,
     ),
+    "sockets": ("## \ntcp   LISTEN 0      128    0.0.0.0:22        0.0.0.0:*", 0),
     "forwarded": ("Ip: Forwarding ForwDatagrams\nIp: 1 158\nIp6OutForwDatagrams \t2", 0),
     "kernel-routes": (
         '# \n[{"dst":"default","gateway":"10.20.250.1","dev":"wan1"},{"dst":"192.0.2.0/24","dev":"wan1"}]',
@@ -170,6 +171,7 @@ def test_names_that_look_like_secrets_leave_tables_whole() -> None:
         ("carriers", "counters"),
         ("forwarded", "counters"),
         ("neighbors", "neighbors"),
+        ("sockets", "neighbors"),
         ("kernel-routes", "routes"),
         ("rules", "routes"),
         ("routing", "routes"),
@@ -225,6 +227,32 @@ def test_rules_that_name_the_old_network_are_read() -> None:
     ]
 
 
+def test_conversations_of_the_router_itself_are_read() -> None:
+    """Those with or from an old address, also when they just ended; no listener, no stranger, and not our own session."""
+    text = """\
+##
+tcp   LISTEN    0      5      10.20.250.2:3128      0.0.0.0:*
+udp   UNCONN    0      0      10.20.250.2%wan1:520      0.0.0.0:*
+udp   ESTAB     0      0      10.20.250.2:40001  10.20.0.53:53
+tcp   TIME-WAIT 0      0      10.20.250.2:3128   10.20.0.9:51515
+tcp   ESTAB     0      0      [::ffff:10.20.250.2]:22   [::ffff:10.20.0.7]:40404
+tcp   ESTAB     0      0      10.20.250.2:22     10.20.0.8:47364
+tcp   TIME-WAIT 0      0      10.20.250.2:22     10.20.0.8:47111
+tcp   ESTAB     0      0      192.0.2.1:22       192.0.2.9:999
+tcp   ESTAB     0      0      [fe80::1]%mgmt:22  [fe80::2]:999
+## finance
+tcp   SYN-SENT  0      1      100.64.0.1:40000   10.20.0.80:1521
+"""
+    found = read_usage("r1", said(sockets=(text, 0), session=("10.20.0.8 47364 10.20.250.2 22", 0)), OLD)
+    assert found.unknown == {}
+    assert {(s.protocol, s.local, s.local_port, s.peer, s.peer_port) for s in found.sockets} == {
+        ("udp", "10.20.250.2", 40001, "10.20.0.53", 53),
+        ("tcp", "10.20.250.2", 3128, "10.20.0.9", 51515),
+        ("tcp", "10.20.250.2", 22, "10.20.0.7", 40404),
+        ("tcp", "100.64.0.1", 40000, "10.20.0.80", 1521),
+    }
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["10.20.8.0/24", "10.20.0.80", "192.0.2.7", "10.2.0.0/16"]), st.sampled_from("sd")),
@@ -257,7 +285,7 @@ def test_an_answer_cut_short_is_never_more_than_the_whole(length: int) -> None:
     assert part.unknown
     for source, fields in (
         ("counters", ("ports", "forwarded", "incarnation")),
-        ("neighbors", ("neighbors",)),
+        ("neighbors", ("neighbors", "sockets")),
         ("routes", ("routes",)),
         ("config", ("lines",)),
         ("flows", ("flows",)),

@@ -1,6 +1,7 @@
 """Who still uses an FRR router on Linux: `usage.sh` asks everything in one go, and what it said is read here.
 
-Counters come from `ip -s link` and the kernel's count of forwarded packets; neighbours from its ARP and ND tables; routes
+Counters come from `ip -s link` and the kernel's count of forwarded packets; neighbours from its ARP and ND tables, and whom
+it talks with itself from its sockets; routes
 from all of the kernel's tables (in every VRF) and from zebra's, with the rules that choose among tables and those of the
 packet filter; packets are heard for some seconds on a packet socket, and taken
 from conntrack where the kernel tracks connections. A part that failed or was cut short is unknown, with its reason.
@@ -25,6 +26,7 @@ from nornir_tasks.old_line import (
     NeighborSeen,
     PortSeen,
     RouteSeen,
+    SocketSeen,
     Usage,
     names_any,
     nothing_known,
@@ -119,6 +121,7 @@ def read_usage(device: str, text: str, names: Iterable[IPv4Network]) -> Usage:
         forwarded=take("counters", lambda: _read_forwarded(_said(parts, "forwarded")), None),
         carriers=take("counters", lambda: _read_carriers(_said(parts, "carriers")), {}),
         neighbors=take("neighbors", lambda: tuple(_read_neighbors(parts)), ()),
+        sockets=take("neighbors", lambda: tuple(_read_sockets(parts, wanted)), ()),
         routes=take("routes", lambda: tuple(_read_routes(parts, wanted)), ()),
         lines=(
             *take("config", lambda: tuple(_read_lines(_said(parts, "config"), wanted)), no_lines),
@@ -202,6 +205,41 @@ def _read_neighbors(parts: dict[str, Part]) -> Iterator[NeighborSeen]:
         # `updated` moves with the entry's own timers; these two only when the neighbour is used or heard.
         idle = min(float(row["used"]), float(row["confirmed"]))
         yield NeighborSeen(port=row["dev"], address=row["dst"], mac=row["lladdr"], idle_s=idle)
+
+
+def _read_sockets(parts: dict[str, Part], wanted: tuple[IPv4Network, ...]) -> Iterator[SocketSeen]:
+    """Read the conversations with, or from, an address that is wanted; a listener that nobody talks to is none."""
+    came = (parts["session"].text.split() if "session" in parts else [])[:4]
+    ours = (_plain(came[2]), came[3], _plain(came[0])) if len(came) == 4 else None
+    found: dict[SocketSeen, None] = {}
+    for line in _said(parts, "sockets").splitlines():
+        if line.startswith("##") or not line.strip():
+            continue
+        protocol, _state, _received, _sent, here, there, *_ = line.split()
+        (local, local_port), (peer, peer_port) = here.rsplit(":", 1), there.rsplit(":", 1)
+        if peer_port == "*" or (_plain(local), local_port, _plain(peer)) == ours:
+            continue
+        ends = [_plain(local), _plain(peer)]
+        if any(names_any(end, wanted) for end in ends) and protocol in {"tcp", "udp"}:
+            seen = SocketSeen(
+                protocol="tcp" if protocol == "tcp" else "udp",
+                local=ends[0],
+                local_port=int(local_port),
+                peer=ends[1],
+                peer_port=int(peer_port),
+            )
+            found.setdefault(seen)
+    yield from sorted(found, key=str)  # the kernel has no order of its own
+
+
+def _plain(address: str) -> str:
+    """Return an address as such: without brackets, port of the machine, or the way it is wrapped in IPv6."""
+    bare = address.strip("[]").partition("%")[0].removeprefix("[").removesuffix("]")
+    try:
+        found = ip_address(bare)
+    except ValueError:
+        return bare
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def _read_routes(parts: dict[str, Part], wanted: tuple[IPv4Network, ...]) -> Iterator[RouteSeen]:

@@ -47,6 +47,13 @@ filters() {
     done
   done
 }
+sockets() {
+  printf '## \n' && ss -H -n -a -t -u || return 1
+  for at in /run/netns/*; do
+    [ -e "$at" ] || continue
+    printf '## %s\n' "${at##*/}" && ss -N "${at##*/}" -H -n -a -t -u || return 1
+  done
+}
 tracked() {
   # The file is there whether or not anything is tracked: only a kernel that tracks has something to tell.
   count=$(cat /proc/sys/net/netfilter/nf_conntrack_count 2>/dev/null) && [ "${count:-0}" -gt 0 ] || return 1
@@ -97,6 +104,7 @@ part life life
 part links ip -j -s -s link
 part addresses ip -j address
 part neighbors ip -j -s neighbor
+part sockets sockets
 part forwarded forwarded
 part carriers carriers
 part kernel-routes kernel_routes
