@@ -6,15 +6,16 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from inventory.errors import CheckFailedError, ExtranetError
 from inventory.files import write_whole
 from migration.certificate import Certificate
-from migration.certificate_statement import list_bound, say_about, say_actor, state_unit
+from migration.certificate_statement import list_bound, say_about, say_actor, say_reason, state_unit
 from migration.certificate_words import Language, say_time, words
 from migration.events import canonical_json
 
@@ -48,10 +49,48 @@ def dump_html(certificate: Certificate, lang: Language) -> bytes:
         "who": say_actor,
         "about": say_about,
         "bound": list_bound,
+        "reason": say_reason,
     }
     in_words = {name: partial(say, lang=lang) for name, say in said.items()}
     text = template.render(c=certificate, w=words(lang), lang=lang, at=say_time, **in_words)
     return text.encode()
+
+
+class Origin(NamedTuple):
+    """What a document says of its own making: up to which event, and in which language (a document of data has none)."""
+
+    seq: int
+    lang: Language | None
+
+
+def read_origin(document: bytes) -> Origin | None:
+    """Return what a document, HTML or JSON, says of its own making; None where it says nothing that can be read.
+
+    That is not to be believed: made anew from it, the document is either the same or was changed.
+    """
+    if found := _HTML_ORIGIN.search(document[:_HEAD]):
+        return Origin(int(found["seq"]), "zh" if found["lang"] == b"zh" else "en")
+    try:
+        seq = json.loads(document)["seq"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Origin(seq, None) if type(seq) is int else None
+
+
+_HEAD = 1000
+_HTML_ORIGIN = re.compile(
+    rb'<html lang="(?P<lang>zh|en)">.*?<title>[^<]* \d{8}-(?P<seq>\d{1,18})-[0-9a-f]{8}</title>', re.DOTALL
+)
+
+
+def list_since(then: Certificate, now: Certificate) -> Iterator[str]:
+    """Say what was recorded about the same units after a certificate was made: stages, exceptions, or anything else."""
+    for before, after in zip(then.units, now.units, strict=True):
+        unit, ids = after.dossier.unit, {x.id for x in before.exceptions}
+        told = [f"{unit} {s.state} at event {s.seq}" for s in after.stages if s not in before.stages]
+        told += [f"exception {x.id} for {unit}" for x in after.exceptions if x.id not in ids]
+        if told or before != after:
+            yield from told or [f"more about {unit}, up to event {now.seq}"]
 
 
 def write_certificate(path: Path, document: bytes) -> None:

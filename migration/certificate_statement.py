@@ -58,6 +58,19 @@ def say_about(run: Run, lang: Language) -> str:
     return str(w["about_planes"] % (run.stations, ", ".join(run.planes)))
 
 
+def say_reason(reason: str, lang: Language) -> str:
+    """Say why a try was not kept. In Chinese what is no set phrase of ours stays as it was recorded, and is called that."""
+    if lang == "en" or not reason:
+        return reason
+    if reason in _CHINESE_REASONS:
+        return _CHINESE_REASONS[reason]
+    by = reason.removeprefix("interrupted by ")
+    return f"被 {by} 中断" if by != reason else f"记录原文：{reason}"
+
+
+_CHINESE_REASONS = {"interrupted; everything went back": "中断，已全部退回", "not kept": "未保留"}
+
+
 def list_bound(unit: UnitCertificate, lang: Language) -> Iterator[tuple[str, str, list[str]]]:
     """Yield each thing that proofs were bound to, once for each digest it had: what, its digest, at which steps."""
     w = words(lang)
@@ -108,7 +121,7 @@ _ENDS = (("仅此一端", "its one end"), ("两端", "ends"))
 def _say_soak(unit: UnitCertificate, lang: Language) -> str:
     soak = unit.soak
     if soak is None:
-        return "账本未记录观察经过。" if lang == "zh" else "How it was watched is not in the ledger."
+        return "台账未记录观察经过。" if lang == "zh" else "How it was watched is not in the ledger."
     return _say_watch(soak, lang) + _say_excuse(soak, lang)
 
 
@@ -177,7 +190,7 @@ def _say_outage(unit: UnitCertificate, lang: Language) -> str:
     cut = [o for o in unit.outages if o.step is Step.CUTOVER]
     later = [o for o in unit.outages if o.step is not Step.CUTOVER]
     if not unit.outages:
-        return "账本未记录中断。" if lang == "zh" else "No watch of the windows is in the ledger."
+        return "台账未记录中断。" if lang == "zh" else "No watch of the windows is in the ledger."
     w = words(lang)
     told = []
     for name, group in ((w["steps"][Step.CUTOVER], cut), (w["later"], later)):

@@ -33,17 +33,22 @@ _STEPS = {
     "release": ("退租", "release"),
     "back": ("退回", "back"),
 }
+_RESULTS = {
+    "done": ("已完成", "done"),
+    "undone": ("已退回", "undone"),
+    "failed": ("结果未知", "outcome not known"),
+}
 _WORDS = {
     "title": ("专网线路撤销证明", "Certificate of Retirement"),
     "number": ("编号", "No."),
     "rehearsal": ("演练文件：在实验环境中完成，不作为撤销依据", "Rehearsal: done in a lab, retires nothing"),
     "certify": (
-        "兹证明“%s”在“%s”的旧专网线路（%s）已按程序撤销；各窗口业务均已在关闭旧线路的情况下实测通过。以下内容全部取自运行记录（账本）。",
+        "兹证明“%s”在“%s”的旧专网线路（%s）已按程序撤销；各窗口业务均已在关闭旧线路的情况下实测通过。以下内容全部取自运行记录（台账）。",
         "This certifies that the legacy line of %s at %s (%s) was retired in stages; every need of its windows was measured "
         "and passed with the old line closed. Everything below is taken from the ledger.",
     ),
     "certify_except": (
-        "兹证明“%s”在“%s”的旧专网线路（%s）已按程序撤销，但存在下列例外。以下内容全部取自运行记录（账本）。",
+        "兹证明“%s”在“%s”的旧专网线路（%s）已按程序撤销，但存在下列例外。以下内容全部取自运行记录（台账）。",
         "This certifies that the legacy line of %s at %s (%s) was retired in stages, under the exceptions below. Everything "
         "below is taken from the ledger.",
     ),
@@ -85,7 +90,7 @@ _WORDS = {
     "stage": ("阶段", "Stage"),
     "when": ("时间", "When"),
     "actor": ("操作人（岗位或账号）", "Recorded by (title or account)"),
-    "event": ("账本序号", "Event"),
+    "event": ("台账序号", "Event"),
     "setbacks": ("F. 期间自动或人工退回的操作", "F. Tries that went back, by themselves or by hand"),
     "proven": ("B. 实测结果", "B. What was measured"),
     "proven_as": ("通过数/应测数：IPv6 · IPv4 · 隔离", "Passed of asked: IPv6 · IPv4 · isolation"),
@@ -118,12 +123,12 @@ _WORDS = {
     "state": ("当时状态", "State then"),
     "router": ("路由器", "Router"),
     "rebuild": ("如需重建线路：", "To rebuild the line:"),
-    "record": ("账本与核验", "The record, and how to check it"),
-    "head": ("本证明取自“%s”账本，截至第 %d 条，哈希：", "Drawn from the ledger of %s up to event %d, whose hash is"),
+    "record": ("台账与核验", "The record, and how to check it"),
+    "head": ("本证明取自“%s”台账，截至第 %d 条，哈希：", "Drawn from the ledger of %s up to event %d, whose hash is"),
     "verify": ("核验方法：", "To check:"),
-    "verify_ledger": ("重新计算账本哈希链", "recomputes the chain of hashes"),
+    "verify_ledger": ("重新计算台账哈希链", "recomputes the chain of hashes"),
     "verify_check": (
-        "由账本重新生成本证明并逐字节比对",
+        "由台账重新生成本证明并逐字节比对",
         "makes this document anew from the ledger and compares every byte",
     ),
     "verify_files": (
@@ -132,17 +137,17 @@ _WORDS = {
         "must give the digests of the annex",
     ),
     "made": (
-        "时间均为北京时间（UTC+8）。本文件由账本自动生成，相同账本生成的文件逐字节相同。",
+        "时间均为北京时间（UTC+8）。本文件由台账自动生成，相同台账生成的文件逐字节相同。",
         "All times are Beijing time (UTC+8). Made from the ledger by program; the same ledger gives the same bytes.",
     ),
 }
 
 
 def words(lang: Language) -> dict[str, Any]:
-    """Return the words of one language by name; those of states and steps as tables of their own."""
+    """Return the words of one language by name; those of states, steps and results as tables of their own."""
     which = 0 if lang == "zh" else 1
     out: dict[str, Any] = {name: pair[which] for name, pair in _WORDS.items()}
-    for name, table in (("states", _STATES), ("steps", _STEPS), ("gates", _STEPS)):
+    for name, table in (("states", _STATES), ("steps", _STEPS), ("gates", _STEPS), ("results", _RESULTS)):
         out[name] = {key: pair[which] for key, pair in table.items()}
     return out
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from inventory.errors import ExtranetError
 from inventory.model import EXTRANET, County
 from inventory.wording import counted
 from migration.campaign import Campaign, Say, silent
@@ -14,6 +15,17 @@ from migration.diagnose import diagnose, say_diagnosis
 from migration.measuring import OnProgress, choose_stations, keep, measure_now, no_progress
 from migration.units import UnitRecord, UnitState
 from nornir_tasks.stations.model import Missing, Outcome, Result, WayAspect
+
+
+class NothingInCommonError(ExtranetError):
+    """A station and a unit were named together, and no check is about both."""
+
+    def __init__(self, stations: str, units: str) -> None:
+        self.stations, self.units = stations, units
+        super().__init__(
+            f"--station {stations}: no check of it is about {units} - expected a station on a LAN of the units named; "
+            "name them apart, or another station"
+        )
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,9 @@ def verify(
     matrix = campaign.matrix
     if chosen_units:
         matrix = matrix.for_units(chosen_units)
+    if chosen_units and (apart := [s for s in chosen_stations if all(c.station != s for c in matrix.checks)]):
+        names = ", ".join(u.id for u in chosen_units)
+        raise NothingInCommonError(", ".join(apart), names)
     if chosen_stations:
         matrix = matrix.for_stations(chosen_stations)
     if throughput:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from inventory.errors import ExtranetError, InputProblemsError
+from inventory.errors import ExtranetError, InputProblemsError, InterruptedRunError
 from inventory.wording import counted
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ Of = Annotated[
     ),
 ]
 HERE = Path()
+INTERRUPTED = "interrupted - devices with an unconfirmed change go back by themselves; the same command resumes"
 EVERY_S = 5.0
 """Where there is no terminal, progress is at most a line in so many seconds."""
 
@@ -60,7 +61,7 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
             report_error(error, as_json=as_json)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            complain("interrupted - devices with an unconfirmed change go back by themselves; the same command resumes")
+            report_error(InterruptedRunError(INTERRUPTED), as_json=as_json)
             raise typer.Exit(4) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,16 +72,18 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
             if os.environ.get("EXTRANET_DEBUG"):
                 traceback.print_exc()
             what = f"{type(error).__name__}: {error}"
-            complain(f"unexpected: {what}; nothing was confirmed - set EXTRANET_DEBUG=1 and run again to see where")
+            why = f"unexpected: {what}; nothing was confirmed - set EXTRANET_DEBUG=1 and run again to see where"
+            report_error(InterruptedRunError(why), as_json=as_json)
             raise typer.Exit(4) from None
 
     return wrapped
 
 
 def report_error(error: ExtranetError, *, as_json: bool) -> None:
-    """Print an error: each problem on its own line, or one JSON object."""
+    """Print an error: each problem on its own line, or one JSON object. The folder one is in needs no name."""
+    said = str(error).removeprefix(f"{HERE}: ")
     if as_json:
-        body: dict[str, Any] = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+        body: dict[str, Any] = {"error": type(error).__name__, "message": said, "exit_code": error.exit_code}
         if isinstance(error, InputProblemsError):
             body["problems"] = [p.model_dump(mode="json") for p in error.problems]
         print_json(body)
@@ -90,7 +93,7 @@ def report_error(error: ExtranetError, *, as_json: bool) -> None:
             complain(str(problem))
         complain(f"{counted(len(error.problems), 'problem')}; nothing was written")
     else:
-        complain(str(error))
+        complain(said)
 
 
 def complain(text: str) -> None:

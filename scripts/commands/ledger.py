@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from inventory.wording import counted
 from scripts.commands._shell import HERE, AsJson, CountyDir, Progress, boundary, console, print_json, show_standing
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from migration.events import Head
     from migration.ledger.checkpoints import Checkpoint
 
@@ -199,16 +202,18 @@ def show(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest events."""
+    """List the newest events. Exit 2 where the unit named is neither on record nor in the inventory."""
     from migration.campaign import open_ledger
 
-    events = [e for e in open_ledger(county).events(all_targets=True) if unit is None or e.unit == unit][-last:]
+    known = open_ledger(county).events(all_targets=True)
+    unit = _choose_unit(county, unit, {e.unit for e in known if e.unit}) if unit is not None else None
+    events = [e for e in known if unit is None or e.unit == unit][-last:]
     if as_json:
         print_json([e.model_dump(mode="json") for e in events])
         return
     if not events:
         of = f" of {unit}" if unit else ""
-        console().print(f"no event{of}; 'extranet status' lists the units", markup=False)
+        console().print(f"no event{of}", markup=False)
     for event in events:
         body = event.body
         what = body.get("state") or body.get("step") or body.get("gate") or ""
@@ -217,3 +222,17 @@ def show(
             note = "allowed" if body["allowed"] else f"refused, {counted(int(body.get('reasons', 0)), 'reason')}"
         who = event.unit or ", ".join(map(str, body.get("units", [])[:2]))
         console().print(f"{event.seq:5} {event.at[:19]}Z {event.kind:8} {who:28} {what} {note}".rstrip(), markup=False)
+
+
+def _choose_unit(folder: Path, name: str, on_record: Collection[str]) -> str:
+    """Return the unit a person named: one on record, or else of the inventory, where that can be read."""
+    from inventory.errors import InputProblemsError, UnknownNameError
+    from migration.campaign import open_campaign
+
+    if name in on_record:
+        return name
+    try:
+        campaign = open_campaign(folder)
+    except InputProblemsError:
+        raise UnknownNameError("unit", name, sorted(on_record), where="the record") from None
+    return replace(campaign, county=campaign.whole).find_unit(name).id

@@ -58,15 +58,22 @@ def soak(
 
 def _choose(campaign: Campaign, names: Sequence[str]) -> list[Unit]:
     """Return the units named, or all whose old line is watched; an error where there is nothing to watch."""
+    from inventory.access import AccessMissingError
     from inventory.errors import ExtranetError
     from migration.sampling import soaking_units
 
+    wanted = campaign.find_units(names)
+    try:
+        target = campaign.target
+    except AccessMissingError as error:
+        raise ExtranetError(f"{error}{_say_labs(campaign)}") from None
     soaking = soaking_units(campaign)
     if not names:
         if not soaking:
-            raise ExtranetError("no unit is cut over: there is no soak to watch; run 'extranet cutover' first")
+            raise ExtranetError(
+                f"no unit is cut over on {target}: there is no soak to watch; run 'extranet cutover' first"
+            )
         return soaking
-    wanted = campaign.find_units(names)
     for unit in wanted:
         if unit not in soaking:
             state = campaign.records()[unit.id].state
@@ -74,6 +81,21 @@ def _choose(campaign: Campaign, names: Sequence[str]) -> list[Unit]:
                 f"{unit.id}: expected cut over and not removed, found {state}: there is no soak to watch"
             )
     return wanted
+
+
+def _say_labs(campaign: Campaign) -> str:
+    """Say which labs are on record, none of which is up: what was soaking in them can be read, and not be watched."""
+    from migration.ledger import has_ledger
+
+    if not has_ledger(campaign.folder):
+        return ""
+    targets = {e.target for e in campaign.ledger_for_reading().events(all_targets=True)}
+    labs = sorted(t for t in targets if t.startswith("lab "))
+    if not labs:
+        return ""
+    names = ", ".join(labs)
+    todo = f"'extranet outage --of {labs[-1].removeprefix('lab ')}' reads what it left"
+    return f"; on record, but down: {names}: its old lines are gone with it, {todo}"
 
 
 def _standings(campaign: Campaign, units: Sequence[Unit]) -> list[tuple[str, SoakStanding]]:

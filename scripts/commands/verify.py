@@ -31,7 +31,9 @@ CELLS = {"passed": "[green]■[/]", "failed": "[red]✗[/]", "unknown": "[yellow
 @boundary
 def verify(
     county: CountyDir = HERE,
-    station: Annotated[list[str] | None, typer.Option(help="Only these stations (ids or names).")] = None,
+    station: Annotated[
+        list[str] | None, typer.Option(help="Only these stations (ids or names); with --unit, what both are about.")
+    ] = None,
     unit: Annotated[list[str] | None, typer.Option(help="Only what these units' users need.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     *,

@@ -15,19 +15,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
 from inventory.errors import CheckFailedError, ExtranetError
 from migration.archive import archive_path, write_config
-from migration.certificate import CertificateRefusedError, make_certificate
+from migration.certificate import CertificateRefusedError, Setback, make_certificate
 from migration.certificate_file import (
     check_signature,
     dump_certificate,
     dump_html,
     dump_json,
+    list_since,
+    read_origin,
     sign_document,
     signature_path,
     write_certificate,
@@ -42,6 +46,8 @@ from migration.outage import FORMAT, OutageRecord
 from migration.release import describe_release
 from migration.soak import SoakOnRecord
 from migration.units import Step, UnitState, intent_body, legacy_devices_under, outcome_body
+from scripts.commands._shell import console
+from scripts.main import app
 from tests.migration.scene import T0, Story, bound_now, build_checks, build_county, fail_check, measure, pass_check
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -220,6 +226,83 @@ def test_golden(tmp_path: Path, lang: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(document)
     assert document == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["zh", "en", "json"])
+def test_a_document_says_of_which_event_it_is(tmp_path: Path, kind: str) -> None:
+    """From a document alone its event and its language are read, and made anew from them it is the same; of noise nothing is."""
+    told = tell(tmp_path)
+    made = make_certificate(told.folder, told.events, [UNIT])
+    document = dump_json(made) if kind == "json" else dump_html(made, kind)  # type: ignore[arg-type]
+    assert read_origin(document) == (made.seq, None if kind == "json" else kind)
+    for noise in (b"", b"{}", b"[1]", b'{"seq": "x"}', b'{"seq": true}', b'<html lang="fr">', document[:60]):
+        assert read_origin(noise) is None
+
+
+def test_what_was_recorded_since_is_said(tmp_path: Path) -> None:
+    """After a release, an exception, or anything else, what came is named with its event; of the same there is nothing."""
+    told = tell(tmp_path)
+    then = make_certificate(told.folder, told.events, [UNIT])
+    assert list(list_since(then, then)) == []
+    told = tell(tmp_path, released=True)
+    now = make_certificate(told.folder, told.events, [UNIT])
+    assert list(list_since(then, now)) == [f"{UNIT} released at event {now.seq}"]
+    except_(told, name="E-2")
+    later = make_certificate(told.folder, told.events, [UNIT])
+    assert list(list_since(now, later)) == [f"exception E-2 for {UNIT}"]
+    other = later.altered(units=(later.units[0].altered(runs=()),))
+    assert list(list_since(later, other)) == [f"more about {UNIT}, up to event {later.seq}"]
+
+
+@pytest.mark.parametrize("kind", ["zh", "en", "json"])
+def test_a_document_of_before_a_release_is_still_genuine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """`--check` needs no --lang; an older document is true as of its event, and what came since is said; a changed one is not."""
+    told = tell(tmp_path / "county", released=True)
+    ledger = SimpleNamespace(events=lambda **_: told.events)
+    monkeypatch.setattr("migration.campaign.open_ledger", lambda *_, **__: ledger)
+    monkeypatch.setattr("migration.campaign.choose_record", lambda *_: "lab t")
+    older = make_certificate(told.folder, told.events[:-1], [UNIT])
+    path = tmp_path / ("c.json" if kind == "json" else "c.html")
+
+    def check(*more: str) -> tuple[int, str]:
+        words = ["certificate", UNIT, "--check", str(path), "--county", str(told.folder), *more]
+        result = CliRunner().invoke(app, words)
+        return result.exit_code, result.stdout + result.stderr
+
+    path.write_bytes(dump_certificate(older, *(("json", "zh") if kind == "json" else ("html", kind))))
+    console.cache_clear()
+    code, said = check()
+    console.cache_clear()
+    assert (code, f"is true as of event {older.seq} of lab t" in said) == (0, True), said
+    assert f"since then: {UNIT} released at event {told.events[-1].seq}" in said
+    assert json.loads(check("--json")[1])["since"] == [f"{UNIT} released at event {told.events[-1].seq}"]
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"the engineer", b"the engineers"))
+    assert check()[0] == 1
+    early = re.sub(rb"(-|\"seq\": )%d\b" % older.seq, rb"\g<1>3", whole)
+    path.write_bytes(early)
+    assert (early != whole, check()[0]) == (True, 1)
+    now = make_certificate(told.folder, told.events, [UNIT])
+    path.write_bytes(dump_certificate(now, *(("json", "zh") if kind == "json" else ("html", kind))))
+    assert json.loads(check("--json")[1])["since"] == []
+
+
+def test_what_went_back_is_told_in_the_documents_language(tmp_path: Path) -> None:
+    """The annex of a Chinese document has no bare word of ours in English: what it quotes, it calls a quotation."""
+    told = tell(tmp_path)
+    made = make_certificate(told.folder, told.events, [UNIT])
+    reasons = ("interrupted by Ctrl-C", "interrupted; everything went back", "not kept", "tcp: found none", "")
+    backs = tuple(Setback(at=T0, step="shut", result="undone", reason=r) for r in reasons)
+    made = made.altered(units=(made.units[0].altered(setbacks=backs),))
+    page = dump_html(made, "zh").decode()
+    rows = re.findall(r"<td>关闭</td><td>([^<]*)</td><td>([^<]*)</td>", page)
+    assert rows == [
+        ("已退回", why) for why in ("被 Ctrl-C 中断", "中断，已全部退回", "未保留", "记录原文：tcp: found none", "")
+    ]
+    assert "<td>undone</td><td>interrupted by Ctrl-C</td>" in dump_html(made, "en").decode()
+    assert "账本" not in page
 
 
 def test_it_needs_nothing_from_outside(tmp_path: Path) -> None:

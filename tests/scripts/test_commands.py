@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inventory.errors import UnknownNameError
+from inventory.reader import load_county
 from migration import provision
 from migration.campaign import Campaign
 from migration.clock import SystemClock
@@ -607,9 +608,83 @@ def test_ledger_shows_the_newest_or_says_there_is_none(county: Path) -> None:
     assert (code, out.count("\n")) == (0, 1)
     assert "nothing happened 2" in out
     assert call("ledger", "show", "--last", "0", "--county", str(county))[0] == 2
-    code, out, _ = call("ledger", "show", "--unit", "finance-man@nowhere", "--county", str(county))
-    assert (code, out) == (0, "no event of finance-man@nowhere; 'extranet status' lists the units\n")
-    assert call("ledger", "show", "--unit", "finance-man@nowhere", "--json", "--county", str(county))[1] == "[]\n"
+    code, out, _ = call("ledger", "show", "--unit", "财政城域网@chengguan", "--county", str(county))
+    assert (code, out) == (0, "no event of finance-man@chengguan\n")
+    assert call("ledger", "show", "--unit", "finance-man@chengguan", "--json", "--county", str(county))[1] == "[]\n"
+
+
+def test_ledger_show_of_a_unit_that_is_nowhere_is_bad_usage(county: Path) -> None:
+    """A mistyped unit is exit 2 with near matches; one on record needs no inventory, and is listed though it is gone there."""
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "field") as ledger:
+        ledger.append("note", "note/1", {"reason": "once"}, unit="gone@site")
+    code, out, err = call("ledger", "show", "--unit", "finance-man@chenguan", "--county", str(county))
+    assert (code, out) == (2, "")
+    assert "did you mean finance-man@chengguan" in err
+    assert call("ledger", "show", "--unit", "gone@site", "--county", str(county))[0] == 0
+    (county / "sites.csv").unlink()
+    assert "once" in call("ledger", "show", "--unit", "gone@site", "--county", str(county))[1]
+    code, _, err = call("ledger", "show", "--unit", "nosuch@x", "--county", str(county))
+    assert code == 2
+    assert "not in the record; expected one of gone@site" in err
+
+
+@pytest.mark.parametrize(("raised", "word"), [(KeyboardInterrupt, "interrupted - "), (OSError, "unexpected: OSError")])
+def test_an_interrupted_command_prints_json_where_it_was_asked_to(
+    county: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException], word: str
+) -> None:
+    """Ctrl-C, and what nobody foresaw, are one JSON object and exit 4 with --json, and one line on standard error without."""
+
+    def stop(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("migration.campaign.open_ledger", stop)
+    code, out, err = call("ledger", "show", "--county", str(county), "--json")
+    told = json.loads(out)
+    assert (code, told["exit_code"], err) == (4, 4, "")
+    assert told["message"].startswith(word)
+    code, out, err = call("ledger", "show", "--county", str(county))
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert err.startswith(word)
+
+
+def test_the_folder_one_is_in_is_not_named(county: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message about the county does not begin with `.:` when the command is run inside it."""
+    call("plan", "addresses", "--county", str(county))
+    monkeypatch.chdir(county)
+    code, _, err = call("verify")
+    assert (code, err.startswith("no way to reach devices")) == (2, True)
+    assert json.loads(call("verify", "--json")[1])["message"].startswith("no way to reach devices")
+
+
+def test_a_soak_without_its_lab_says_what_is_down(county: Path) -> None:
+    """With nothing in reach no old line is watched: the message says so, and which labs are on record."""
+    with Ledger.open(county / "ledger.sqlite", SystemClock(), "lab yichuan-1-2") as ledger:
+        body = outcome_body(Step.CUTOVER, result="done", state=UnitState.CUT_OVER, devices={})
+        ledger.append("outcome", "cutover/1", body, unit="finance-man@chengguan")
+    for units in ([], ["finance-man@chengguan"]):
+        code, _, err = call("soak", *units, "--county", str(county))
+        assert code == 2
+        assert "no way to reach devices" in err
+        assert "on record, but down: lab yichuan-1-2" in err
+        assert "extranet outage --of yichuan-1-2" in err
+    (county / "ledger.sqlite").unlink()
+    (county / "ledger.head").unlink(missing_ok=True)
+    assert "on record" not in call("soak", "--county", str(county))[2]
+
+
+def test_a_station_and_a_unit_that_do_not_meet(county: Path) -> None:
+    """`verify --station A --unit B` of which no check is about both is bad usage and says so, before anything is measured."""
+    call("plan", "addresses", "--county", str(county))
+    (county / "known_hosts").write_text("", "utf-8")
+    found = load_county(county)
+    access = {"target": "field", "name": "x", "port": 9, "known_hosts": "known_hosts"}
+    access_file = {**access, "addresses": {s.id: "127.0.0.1" for s in found.stations}}
+    (county / "access.yaml").write_text(json.dumps(access_file), "utf-8")
+    station = next(s.id for s in found.stations if s.site == "minggao")
+    code, _, err = call("verify", "--station", station, "--unit", "finance-man@chengguan", "--county", str(county))
+    assert code == 2
+    assert err.startswith(f"--station {station}: no check of it is about finance-man@chengguan")
+    assert not (county / "ledger.sqlite").exists()
 
 
 def test_init_does_not_overwrite(county: Path) -> None:
