@@ -60,7 +60,7 @@ def test_what_leans_on_the_old_line_after_its_drain_holds_it(town: Town) -> None
     town.run("prove", UNIT, "--yes", expect=GOOD)
     town.soak(UNIT)
     town.run("retire", UNIT, "--until", "drained", "--yes", expect=GOOD)
-    line = "ipv6 route 2001:db8:dead::/48 blackhole vrf finance"
+    line = "ipv6 route 2001:db8:beef::/48 blackhole vrf finance"
     type_in(town, "chengguan-r1", line)  # the proof of before the drain is void
     town.fault("lean", "finance-pay", "fin-l-chengguan")
     before = town.configs()
@@ -90,12 +90,12 @@ def test_a_port_that_is_opened_behind_our_back_withholds_nothing(town: Town) -> 
     """A script on the old router opens the closed port again: configured closed, and up. Nothing is proven."""
     town.run("prove", UNIT, "--yes", expect=GOOD)
     town.run("lab", "exec", "fin-chengguan", "--", "sh", "-c", f"({OPENER}) >/dev/null 2>&1 &", expect=GOOD)
-    before = town.configs()
+    before, state = town.configs(), town.state(UNIT)
     try:
         assert town.ping(PAY)
         found = town.run("prove", UNIT, "--yes", expect=FAILED).stdout
         assert "fin-chengguan port wan1: was closed and is up - something on the router opens it again" in found
-        assert (town.configs(), town.armed(), town.state(UNIT)) == (before, [], "cut_over")
+        assert (town.configs(), town.armed(), town.state(UNIT)) == (before, [], state)
         last = [e for e in town.campaign.events() if e.kind == "evidence"][-1]
         assert UNIT not in last.body["withheld"]
     finally:
@@ -314,7 +314,7 @@ def test_a_policy_that_asks_less_than_at_the_cutover_is_refused(town: Town) -> N
 def test_a_station_whose_clock_is_wrong_proves_nothing(town: Town) -> None:
     """What a station says an hour from now is not of now, though all of it passes."""
     town.soak(UNIT)
-    line = "ipv6 route 2001:db8:dead::/48 blackhole vrf finance"
+    line, state = "ipv6 route 2001:db8:dead::/48 blackhole vrf finance", town.state(UNIT)
     type_in(town, "chengguan-r1", line)  # what was proven before, by a right clock, would count on
     hold_clock(town, "chengguan-center", ahead_s=3600)
     try:
@@ -322,7 +322,7 @@ def test_a_station_whose_clock_is_wrong_proves_nothing(town: Town) -> None:
         # Its own passes do not count, so the proof is not kept for one; the line is back.
         seen = town.run("prove", UNIT, "--yes", expect=FAILED).stdout
         assert "the station's clock is off by about" in seen
-        assert town.state(UNIT) == "cut_over"
+        assert town.state(UNIT) == state
         assert "the station's clock is off by about" in said_of(town.ask_gate(UNIT), FINANCE)
     finally:
         hold_clock(town, "chengguan-center", ahead_s=0)
