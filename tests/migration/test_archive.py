@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_no_half_configuration(small_disk: Path) -> None:
 def test_without_an_archive_no_line_is_shut_or_removed(stage: str, state: UnitState) -> None:
     """Where all else is proven, any router that is not archived, or whose file is lost, refuses with what to do."""
     story = Story().go("fin@county", "fin@tb", to=UnitState.CUT_OVER).wait_s(4000).go("fin@tb", to=state).wait_s(4000)
-    fresh = measure(COUNTY, story.at)
+    fresh = measure(COUNTY, story.at, withheld=("fin@tb",))
     scene = situation_of(COUNTY, story.wait_s(20), fresh)
     assert judge_retirement("fin@tb", stage, scene).allowed
     verdict = judge_retirement("fin@tb", stage, replace(scene, archives={}))

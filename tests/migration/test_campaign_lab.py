@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.migration.town import BAD_INPUT, FAILED, GOOD, REFUSED, UNKNOWN, Town, open_town
+from tests.migration.town import FAILED, GOOD, REFUSED, UNKNOWN, Town, open_town
 
 REVERT_S = 60
 TIMERS = {"revert_s": REVERT_S, "converge_s": 10, "soak_s": 1, "hold_s": 1}
@@ -122,7 +122,7 @@ def test_a_router_that_cannot_be_trusted_is_not_touched(town: Town) -> None:
 
 def test_a_second_operator_is_turned_away(town: Town) -> None:
     """While one command changes the county, another is refused at once and told who it is."""
-    other = f"{sys.executable} -P -m scripts.main config push --yes; test $? = {BAD_INPUT}"
+    other = f"{sys.executable} -P -m scripts.main config push --yes; test $? = {UNKNOWN}"
     town.break_at(
         other, "before migration.steps:_Run._judge 1", "config", "push", "chengguan-wabei", "--yes", expect=GOOD
     )

@@ -65,7 +65,6 @@ def test_what_leans_on_the_old_line_after_its_drain_holds_it(town: Town) -> None
     town.fault("lean", "finance-pay", "fin-l-chengguan")
     before = town.configs()
     try:
-        town.soak(UNIT)
         assert town.ping(PAY)
         town.run("verify", "--unit", UNIT, expect=GOOD)
         refused = town.ask_gate(UNIT)

@@ -96,12 +96,16 @@ class Town:
             assert time.monotonic() < ends
 
     def soak(self, *units: str) -> None:
-        """Watch old lines until their soak is over: what an earlier test did on them may begin it anew."""
-        for _ in range(5):
+        """Watch old lines until their soak is over: what an earlier test did on them may begin it anew.
+
+        Of a conversation with a router itself the kernel tells for a minute after it ended.
+        """
+        ends = time.monotonic() + 120
+        while True:
             told = json.loads(self.run("soak", *units, "--json").stdout)
             if all(unit["over"] for unit in told["units"]):
                 return
-        raise AssertionError(f"not soaked: {told}")
+            assert time.monotonic() < ends, f"not soaked: {told}"
 
     def fault(self, *arguments: str) -> None:
         """Make or mend a fault."""
