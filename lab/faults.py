@@ -43,7 +43,10 @@ _BACK_END = """\
 import socketserver, sys
 class Answer(socketserver.BaseRequestHandler):
     def handle(self):
+        self.request.settimeout(30)
         self.request.sendall(sys.argv[3].encode())
+        while self.request.recv(4096):  # who asks hangs up first, so that nothing of it stays on this router
+            pass
 socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer((sys.argv[1], int(sys.argv[2])), Answer).serve_forever()
 """
