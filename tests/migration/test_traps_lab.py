@@ -228,7 +228,6 @@ def test_a_flapping_line_is_named(town: Town) -> None:
     assert any("fin-chengguan port wan1: flapping" in r.why for r in town.ask_gate(UNIT).reasons)
 
 
-@pytest.mark.heavy
 def test_a_flapping_line_of_the_extranet_is_named(town: Town) -> None:
     """The line that carries the unit now loses its carrier again and again: a ping is well, and the soak begins anew."""
     town.soak(UNIT)
@@ -243,6 +242,7 @@ def test_a_flapping_line_of_the_extranet_is_named(town: Town) -> None:
     town.soak(UNIT)
 
 
+@pytest.mark.heavy
 def test_a_router_that_started_anew_begins_the_soak_anew(town: Town) -> None:
     """A reboot takes the counters with it: it is named, and what was watched before does not count."""
     town.soak(UNIT)
