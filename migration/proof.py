@@ -462,6 +462,22 @@ class Situation:
             out[check.dns_name, check.family.value].add(check.address)
         return out
 
+    @cached_property
+    def empty_since(self) -> dict[str, float | None]:
+        """When the last unit of each old network was cut over; None while one is not."""
+        return {network: self.find_quiet(units) for network, units in self.county.units_by_network.items()}
+
+    def find_quiet(self, units: Iterable[Unit]) -> float | None:
+        """Return when the last of some units was cut over (Unix time); None while one is not."""
+        moments = []
+        for unit in units:
+            record = self.record(unit.id)
+            entered = record.entered.get(UnitState.CUT_OVER)
+            if entered is None or not record.state.reached(UnitState.CUT_OVER):
+                return None
+            moments.append(entered.timestamp())
+        return max(moments)
+
     def record(self, unit: str) -> UnitRecord:
         """Return a unit's record; one that nothing was recorded about is as surveyed."""
         return self.records.get(unit) or UnitRecord(unit=unit)

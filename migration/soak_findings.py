@@ -7,7 +7,7 @@ that the inventory gives, and broadcasts on a shared LAN.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network
@@ -65,27 +65,17 @@ class Lookout:
     def __post_init__(self) -> None:
         self.unit: Unit = self.line.unit
         self.policy: Soak = self.situation.policy.soak
-        self.quiet_since = self._find_quiet(self.line.carried)
+        self.quiet_since = self.situation.find_quiet(self.line.carried)
         """When the last unit that the line carries was cut over; None while one is not."""
         self.own_ports: dict[str, dict[str, LinePort]] = {}
         """The line's ports by router and name."""
         for port in self.line.ports:
             self.own_ports.setdefault(port.device, {}).setdefault(port.name, port)
 
-    def _find_quiet(self, units: Iterable[Unit]) -> float | None:
-        moments = []
-        for unit in units:
-            record = self.situation.record(unit.id)
-            entered = record.entered.get(UnitState.CUT_OVER)
-            if entered is None or not record.state.reached(UnitState.CUT_OVER):
-                return None
-            moments.append(entered.timestamp())
-        return max(moments)
-
-    @cached_property
+    @property
     def empty_since(self) -> float | None:
         """When the last unit of the network was cut over; None while one is not."""
-        return self._find_quiet(self.situation.county.units_by_network[self.unit.network])
+        return self.situation.empty_since[self.unit.network]
 
     @cached_property
     def lines_of_network(self) -> tuple[IPv4Network, ...]:

@@ -44,7 +44,8 @@ Of = Annotated[
     ),
 ]
 HERE = Path()
-INTERRUPTED = "interrupted - devices with an unconfirmed change go back by themselves; the same command resumes"
+UNCONFIRMED = "devices with an unconfirmed change go back by themselves"
+INTERRUPTED = f"interrupted - {UNCONFIRMED}; the same command resumes"
 EVERY_S = 5.0
 """Where there is no terminal, progress is at most a line in so many seconds."""
 
@@ -72,7 +73,7 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
             if os.environ.get("EXTRANET_DEBUG"):
                 traceback.print_exc()
             what = f"{type(error).__name__}: {error}"
-            why = f"unexpected: {what}; nothing was confirmed - set EXTRANET_DEBUG=1 and run again to see where"
+            why = f"unexpected: {what}; {UNCONFIRMED} - set EXTRANET_DEBUG=1 and run again to see where"
             report_error(InterruptedRunError(why), as_json=as_json)
             raise typer.Exit(4) from None
 

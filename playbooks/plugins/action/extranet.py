@@ -73,7 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             except ExtranetError as error:
                 return result | {"failed": True, "rc": error.exit_code, "msg": str(error)}
             except Exception as error:  # noqa: BLE001 - the one boundary: the play must learn that nothing is known
-                what = f"unexpected {type(error).__name__}: {error}; nothing was confirmed"
+                what = f"unexpected {type(error).__name__}: {error}; devices with an unconfirmed change go back by themselves"
                 return result | {"failed": True, "rc": UNKNOWN, "msg": what}
 
     def _do(self, task_vars: dict[str, Any]) -> dict[str, Any]:
