@@ -168,11 +168,13 @@ def judge_proof(unit_id: str, situation: Situation, *, since: datetime, together
     """Judge, with the old path withheld, whether the new one carries everything: keep it, or go back.
 
     Only runs that began at `since` (when the old path was withheld) or later count, and of those only the ones that
-    name in `withheld` the unit and all units that go `together` with it: one may have been the other's backup.
+    name in `withheld` the unit and all units that go `together` with it: one may have been the other's backup. For a unit
+    that is cut over it is the trial before its retirement.
     """
     unit = find_unit(situation.county, unit_id)
+    gate = "trial" if situation.record(unit_id).state.reached(UnitState.CUT_OVER) else "proof"
     away = tuple(Away((name,), trial=frozenset({unit.id, *together})) for name in dict.fromkeys((unit.id, *together)))
-    return _verdict("proof", unit_id, judge_legs(unit, situation, since=since, away=away), situation)
+    return _verdict(gate, unit_id, judge_legs(unit, situation, since=since, away=away), situation)
 
 
 def judge_together(
@@ -223,7 +225,7 @@ def judge_retirement(
     away = (
         *(Away((u,), at, trial=trial) for u, at in shut.items()),
         # Whoever went before, by whatever command: this one may have been its backup, while its path was still there.
-        *(Away((u,), at, trial=trial) for u, at in situation.lately_drained if u not in shut),
+        *(Away((u,), at, trial=trial) for u, at in situation.lately_gone if u not in shut),
     )
     for user in users_of(situation.county, unit, stage):
         reasons += _dropped(user, unit, terms.get(user.id), situation)

@@ -34,7 +34,7 @@ from inventory.wording import say_span
 from migration.archive import Archives
 from migration.clock import to_iso
 from migration.evidence import Bound, Evidence
-from migration.soak_samples import SoakSample
+from migration.soak_samples import SoakSample, names_to_ask
 from migration.steady import Steady, find_steady
 from migration.terms import Loosening, Policies, find_loosened, policy_values
 from migration.units import Act, Change, UnitRecord, UnitState, devices_under, legacy_devices_under
@@ -347,14 +347,19 @@ class Situation:
         return {}
 
     @cached_property
-    def lately_drained(self) -> tuple[tuple[str, datetime], ...]:
-        """Units whose old path was taken away so lately that some run that counts may have been measured over it."""
+    def lately_gone(self) -> tuple[tuple[str, datetime], ...]:
+        """Units whose old path went so lately that some run that counts may have been measured over it, with when it went.
+
+        A drain takes the route away, and the line with it only a shut does: what leaned on the line did until then.
+        """
         oldest = self.now - timedelta(seconds=self.policy.timers.evidence_ttl_s + CLOCK_SKEW_S)
-        return tuple(
-            (unit, at)
-            for unit, record in self.records.items()
-            if record.state.reached(UnitState.DRAINED) and (at := record.entered.get(UnitState.DRAINED)) and at > oldest
-        )
+        out = []
+        for unit, record in self.records.items():
+            gone = next((s for s in (UnitState.SHUT, UnitState.DRAINED) if record.state.reached(s)), None)
+            at = record.entered.get(gone) if gone is not None else None
+            if at is not None and at > oldest:
+                out.append((unit, at))
+        return tuple(out)
 
     @cached_property
     def lost_flaws(self) -> tuple[tuple[Evidence, Flaw], ...]:
@@ -461,6 +466,11 @@ class Situation:
         for check in self.checks:
             out[check.dns_name, check.family.value].add(check.address)
         return out
+
+    @cached_property
+    def names_to_ask(self) -> dict[str, dict[tuple[str, str], Check]]:
+        """By which checks a sample of an old line asks for names, by plane, name and family."""
+        return names_to_ask(self.county, self.checks)
 
     @cached_property
     def empty_since(self) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ are named together are withheld together: two that carry each other's load are f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from inventory.model import Family, Unit
@@ -18,9 +18,10 @@ from migration.gates import Stage, Verdict, judge_trial, users_of
 from migration.matrix import ask_throughput
 from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import Phases, close_lines, everyone_else, show_phases, unit_checks
-from migration.proof import Reason, ReasonKind
+from migration.proof import Excused, Reason, ReasonKind, failing
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitState, devices_under
+from migration.waivers import excuse, fold_waivers
 from nornir_tasks.stations.model import Outcome, Result
 
 
@@ -51,7 +52,7 @@ def prove(
         refused = [r for r in reports.values() if not r.verdict.allowed]
         if refused:
             return refused
-        attempts = _plan(campaign, units)
+        attempts = _plan(campaign, units, {u: r.verdict.excused for u, r in reports.items()})
         names = ", ".join(u.id for u in units)
         say(f"· the old {'paths' if len(units) > 1 else 'path'} of {names}: withheld for the proof, then given back")
         change_id = new_change_id(campaign, "prove")
@@ -72,7 +73,8 @@ def _refuse_failing(
     """Measure what is to hold without the old paths before they are withheld; refuse the units of which something fails.
 
     The line of each site they are at has to carry its floor besides. What failed is asked once more: one lost packet refuses
-    nothing. What passes serves the proof as what worked before, and is on record.
+    nothing; nor does what an exception to the unit's next stage names, which may fail in just that way without the old path
+    too. What passes serves the proof as what worked before, and is on record.
     """
     county, records = campaign.county, campaign.records()
     after = [u for u in units if records[u.id].state.reached(UnitState.CUT_OVER)]
@@ -93,16 +95,23 @@ def _refuse_failing(
         return reports
     results, evidence = measure_now(campaign, again, units=mine, on_progress=on_progress)
     keep(campaign, evidence)
-    failing = {r.check.id: r for r in results if r.outcome is not Outcome.PASSED}
-    if not failing:
+    failed = {r.check.id: r for r in results if r.outcome is not Outcome.PASSED}
+    if not failed:
         return reports
+    waivers = fold_waivers(campaign.events(), county.policy.timers)
     out = dict(reports)
     for unit, checks in mine.items():
-        against = tuple(_say_failing(failing[c.id]) for c in checks if c.id in failing)
+        found = (_say_failing(failed[c.id]) for c in checks if c.id in failed)
+        against, excused = excuse(unit, "trial", found, waivers, campaign.clock.now())
         verdict = reports[unit].verdict
-        if against:
-            refused = verdict.model_copy(update={"allowed": False, "reasons": (*verdict.reasons, *against)})
-            out[unit] = replace(reports[unit], verdict=refused)
+        judged = verdict.model_copy(
+            update={
+                "allowed": verdict.allowed and not against,
+                "reasons": (*verdict.reasons, *against),
+                "excused": (*verdict.excused, *excused),
+            }
+        )
+        out[unit] = replace(reports[unit], verdict=judged)
     return out
 
 
@@ -116,6 +125,7 @@ def _say_failing(result: Result) -> Reason:
         why=f"fails already with the old path up, so nothing was withheld: {result.why} (from {check.plane}, {family}{blocked})",
         check=check.id,
         kind=ReasonKind.FAILED if result.outcome is Outcome.FAILED else ReasonKind.UNKNOWN,
+        aspect=failing(result),
     )
 
 
@@ -149,21 +159,28 @@ def _phases(campaign: Campaign, units: Sequence[Unit], state: UnitState) -> Phas
     return cut_over_phases(campaign, units)
 
 
-def _plan(campaign: Campaign, units: Sequence[Unit]) -> list[Attempt]:
+def _plan(campaign: Campaign, units: Sequence[Unit], excused: Mapping[str, tuple[Excused, ...]]) -> list[Attempt]:
     """Make one attempt of all old lines that are to be closed, and one for each town that is to be tried on the extranet."""
     records = campaign.records()
     after = [u for u in units if records[u.id].state.reached(UnitState.CUT_OVER)]
     before = [u for u in units if u not in after]
     attempts = [
-        _attempt(campaign, group, UnitState.PROVISIONED, UnitState.CUT_OVER) for group in group_units(campaign, before)
+        _attempt(campaign, group, UnitState.PROVISIONED, UnitState.CUT_OVER, excused)
+        for group in group_units(campaign, before)
     ]
     if after:  # one attempt, whatever their states: they share routers, and each stays in its own
         start = min((records[u.id].state for u in after), key=lambda s: s.rank)
-        attempts.append(_attempt(campaign, after, start, UnitState.SHUT))
+        attempts.append(_attempt(campaign, after, start, UnitState.SHUT, excused))
     return attempts
 
 
-def _attempt(campaign: Campaign, group: Sequence[Unit], start: UnitState, end: UnitState) -> Attempt:
+def _attempt(
+    campaign: Campaign,
+    group: Sequence[Unit],
+    start: UnitState,
+    end: UnitState,
+    excused: Mapping[str, tuple[Excused, ...]],
+) -> Attempt:
     county = campaign.county
     users = group
     if start.reached(UnitState.CUT_OVER):
@@ -181,4 +198,5 @@ def _attempt(campaign: Campaign, group: Sequence[Unit], start: UnitState, end: U
         end=end,
         withheld=ids,
         trial=True,
+        excused=tuple(reason for unit in ids for reason in excused[unit]),
     )

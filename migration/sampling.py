@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from inventory.model import EXTRANET, Protocol, Unit
+from inventory.model import EXTRANET, Unit
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent
 from migration.events import Kind, digest_of
@@ -23,13 +23,13 @@ from migration.measuring import OnProgress, keep_policy, no_progress
 from migration.old_lines import line_of, wanted_names
 from migration.proof import Situation
 from migration.soak import next_stage, stand_soak
-from migration.soak_samples import SoakSample, last_samples, make_sample, raw_content, write_sample
+from migration.soak_samples import SoakSample, last_samples, make_sample, names_to_ask, raw_content, write_sample
 from migration.units import UnitState
 from nornir_tasks.drivers import Driver
 from nornir_tasks.hosts import DeviceOutcome, run_on_devices
 from nornir_tasks.old_line import NameSeen, Usage, UsageRead, nothing_known
 from nornir_tasks.stations.collect import measure
-from nornir_tasks.stations.model import Check, Result
+from nornir_tasks.stations.model import Result
 
 LOCK_FILE = ".soak.lock"
 _CLEAR_OF_TIES_S = 0.05
@@ -110,18 +110,13 @@ def _ask_devices(
 
 
 def ask_names(campaign: Campaign, units: Iterable[Unit]) -> list[NameSeen]:
-    """Ask the county's resolvers for the names of all services in these units' planes, from one station each."""
-    checks: dict[str, Check] = {}
-    for plane in dict.fromkeys(u.plane for u in units):
-        legs = [c for c in campaign.matrix.checks if c.plane == plane and c.expect == "reach" and c.resolver]
-        vantage = _vantage(campaign, legs)
-        for leg in legs:
-            service = campaign.county.service_by_id[leg.service]
-            if leg.station == vantage and service.plane == plane and service.protocol is not Protocol.DNS:
-                checks[leg.id] = leg.model_copy(update={"trace": False, "resolvers": ()})
+    """Ask the county's resolvers for the names of all services in these units' planes, each from one station that needs it."""
+    asked = names_to_ask(campaign.county, campaign.matrix.checks)
+    checks = [c for plane in dict.fromkeys(u.plane for u in units) for c in asked.get(plane, {}).values()]
     if not checks:
         return []
-    results = measure(list(checks.values()), campaign.county, campaign.access, hops=campaign.matrix.hops)
+    wanted = [c.model_copy(update={"trace": False, "resolvers": ()}) for c in checks]
+    results = measure(wanted, campaign.county, campaign.access, hops=campaign.matrix.hops)
     return [_name_seen(result) for result in results]
 
 
@@ -140,13 +135,6 @@ def _name_seen(result: Result) -> NameSeen:
         addresses=addresses,
         unknown="" if answered else said,
     )
-
-
-def _vantage(campaign: Campaign, legs: Sequence[Check]) -> str:
-    """Return the station to ask from: one at the county where it has a leg, else the first."""
-    at_county = {s.id for s in campaign.county.stations_at(campaign.county.county_site.id)}
-    stations = sorted({c.station for c in legs}, key=lambda s: (s not in at_county, s))
-    return stations[0] if stations else ""
 
 
 def watch_out(

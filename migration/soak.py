@@ -252,6 +252,11 @@ class _Watch:
         if self.situation.now_s - last > self.policy.longest_gap_s:
             limit = say_span(self.policy.longest_gap_s)
             yield lack(f"expected a sample within {limit}, the last is of {say_here(last, self.policy)}: {todo}")
+        unasked = self.find_unasked()
+        if unasked:
+            name, family = unasked[0]
+            what = f"expected {counted(len(unasked), 'name')} asked besides in the last sample, the first {name} ({family})"
+            yield lack(f"{what}: {todo}")
         if now.samples < now.wanted_samples:
             what = (
                 f"expected {counted(now.wanted_samples, 'clean sample')} without a break, found {now.samples}: {todo}"
@@ -271,6 +276,14 @@ class _Watch:
         drained = self.situation.record(self.unit.id).entered.get(UnitState.DRAINED) if self.stage == "shut" else None
         if drained is not None and not any(s.taken_from >= drained.timestamp() for s in self.run):
             yield lack(f"expected a sample since it was drained ({say_here(drained, self.policy)}), found none: {todo}")
+
+    def find_unasked(self) -> list[tuple[str, str]]:
+        """Return the names of this plane's services, by family, that the newest sample did not ask for though it must."""
+        wanted = self.situation.names_to_ask.get(self.unit.plane)
+        if not wanted or "names" not in self.policy.must_know:
+            return []
+        asked = {(n.name, n.family) for n in self.samples[-1].names if n.plane == self.unit.plane}
+        return [name for name in wanted if name not in asked]
 
     def covered_days(self) -> int:
         """Count the business days with enough samples inside the hours."""

@@ -320,7 +320,7 @@ class Lookout:
             return
         declared = line.declared_lines.get(device, frozenset())
         drained = self.after(UnitState.DRAINED, sample.recorded) and device == line.hub and not line.at_county
-        lan = str(self.unit.lan_prefix)
+        lan, own = str(self.unit.lan_prefix), self.own_ports.get(device, {})
         said: set[str] = set()
         for seen in usage.lines:
             stale = drained and seen.line.startswith(f"ip route {lan} ")
@@ -334,7 +334,8 @@ class Lookout:
                     yield _routed(device, route)
                 continue
             stale = drained and route.prefix == lan and bool(route.via or (route.port and not route.attached))
-            strange = line.is_line_end(route.via) and not self.declared_route(route.prefix)
+            by_line = line.is_line_end(route.via) or (route.port in own and not (route.via or route.attached))
+            strange = by_line and not self.declared_route(route.prefix)
             if (stale or strange) and not {route.prefix, route.via} & said:
                 yield _routed(device, route)
 
@@ -435,11 +436,11 @@ class Lookout:
         most = 2 * self.policy.line_losses
         for circuit, device, ports in self.line.new_way:
             old, new = pairs[device]
-            if circuit in told or old is None or new is None or old.incarnation != new.incarnation:
-                continue  # a router that started anew had all of its ports down, once
+            if circuit in told or old is None or new is None:
+                continue
             for port in ports:
-                flaps = new.carriers.get(port, 0) - old.carriers.get(port, 0)
-                if port in old.carriers and flaps > most:
+                flaps, anew = _count_changes(old, new, port)
+                if flaps > most + (_CHANGES_OF_A_START if anew else 0):
                     told.add(circuit)
                     why = (
                         f"{circuit} of the extranet, {device} port {port}: flapping - expected at most {most} carrier "
@@ -576,6 +577,22 @@ def _routed(device: str, route: RouteSeen) -> Finding:
     where += (f" in table {route.number}" if route.number else "") + (f" in VRF {route.table}" if route.table else "")
     why = f"{device}: still leads to the old line - expected no such route, found {where} ({route.source})"
     return Finding(kind="routed", why=why, device=device)
+
+
+_CHANGES_OF_A_START = 2
+"""What a port's count of carrier changes begins with: it is made, and comes up."""
+
+
+def _count_changes(old: Usage, new: Usage, port: str) -> tuple[int, bool]:
+    """Return how often a port's carrier changed between two answers, and whether it began to count anew between them.
+
+    A router's kernel counts: it begins anew when the machine is started, not when its routing is.
+    """
+    now, then = new.carriers.get(port, 0), old.carriers.get(port)
+    boots = {usage.incarnation.partition(" ")[0] for usage in (old, new)}
+    if then is None or then > now or len(boots) > 1:
+        return now, True
+    return now - then, False
 
 
 def _moved(old: PortSeen, new: PortSeen, *, sent_only: bool) -> tuple[int, int]:

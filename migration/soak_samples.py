@@ -9,17 +9,18 @@ changed or says other than its event is a lost sample: it counts as not clean, b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from inventory.model import Model
+from inventory.model import County, Model, Protocol
 from migration.events import Event, Kind, canonical_json, digest_of
 from migration.evidence import EVIDENCE_DIR, FORMAT, load_content, write_content
 from nornir_tasks.old_line import NameSeen, Usage
+from nornir_tasks.stations.model import Check
 
 _CHECKED_MOST = 2000
 _OWNER_ONLY = 0o600
@@ -86,6 +87,31 @@ class SoakSample(Model):
             "taken_to": self.taken_to,
             **({"policy": self.policy} if self.policy else {}),
         }
+
+
+def names_to_ask(county: County, checks: Iterable[Check]) -> dict[str, dict[tuple[str, str], Check]]:
+    """Return the checks by which a sample asks for names: by plane, for each name and family of its own services one.
+
+    Each is asked from a station that needs it, at the county where one does.
+    """
+    at_county = {s.id for s in county.stations_at(county.county_site.id)}
+    out: dict[str, dict[tuple[str, str], Check]] = {}
+    for check in checks:
+        service = county.service_by_id.get(check.service)
+        if check.expect != "reach" or not check.resolver or service is None:
+            continue
+        if service.plane != check.plane or service.protocol is Protocol.DNS:
+            continue
+        asked = out.setdefault(check.plane, {})
+        name = (check.dns_name, check.family.value)
+        first = asked.get(name)
+        if first is None or _nearness(check, at_county) < _nearness(first, at_county):
+            asked[name] = check
+    return out
+
+
+def _nearness(check: Check, at_county: Container[str]) -> tuple[bool, str]:
+    return check.station not in at_county, check.station
 
 
 def make_sample(

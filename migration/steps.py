@@ -26,7 +26,7 @@ from typing import Any, Literal
 from inventory.model import Model, Unit
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent, undisturbed
-from migration.closed import closed_ports, find_open
+from migration.closed import Port, find_open, ports_to_be_down
 from migration.events import Event, Kind
 from migration.evidence import Bound, EvidenceWriteError, ended_at
 from migration.gates import Verdict, judge_proof
@@ -277,8 +277,10 @@ class _Run:
         """What each changed device was seen to run right after it was told, by digest."""
         self.holding: dict[str, str] = {}
         """What each changed device runs under its timer."""
-        self.opened_again: dict[str, list[str]] = {}
-        """Why ports that were closed are not known to be down, by device."""
+        self.closes: dict[str, frozenset[Port]] = {}
+        """The ports of old lines that each attempt needs down."""
+        self.opened_again: dict[Port, str] = {}
+        """Why ports of those are not known to be down."""
         self.kept: list[Attempt] = []
         """Attempts whose devices are told to keep the change."""
         self.confirmed: set[str] = set()
@@ -514,8 +516,8 @@ class _Run:
         devices.update(legacy_under_checks(self.campaign, must.values()))
         bound = read_bound(self.campaign, devices)
         self.holding = {d: bound.configs[d] for a in live for d in self.ended[a.name].changed if d in bound.configs}
-        shut = closed_ports(c for a in live if a.moves_nobody for p in a.phases for c in p if c.device in self.holding)
-        self.opened_again = find_open(self.campaign, shut)
+        self.closes = self._find_closed(live)
+        self.opened_again = find_open(self.campaign, {port for ports in self.closes.values() for port in ports})
         if results:
             evidence = bind(
                 self.campaign,
@@ -548,15 +550,19 @@ class _Run:
         self._end_trials(proven, baseline)
         self._go_back([a for a in live if a not in done and a not in proven])
 
+    def _find_closed(self, live: Sequence[Attempt]) -> dict[str, frozenset[Port]]:
+        """Return the ports that each attempt needs down: of the old lines that it withholds, with all others as they are."""
+        states = {u: r.state for u, r in self.campaign.records().items()} | {u: a.end for a in live for u in a.units}
+        return {a.name: ports_to_be_down(self.campaign.county, a.withheld, states) for a in live}
+
     def _holds_what_it_was_given(self, device: str) -> bool:
         """Tell whether a changed device answers, and still runs what it ran right after it was told."""
         return device in self.holding and self.holding[device] == self.given.get(device, self.holding[device])
 
     def _was_withheld(self, attempt: Attempt, broken: Mapping[str, str]) -> bool:
         """Tell whether a run shows what it is like without an attempt's old paths: closed to the end, and nobody missed them."""
-        closed = all(
-            self._holds_what_it_was_given(d) and d not in self.opened_again for d in self.ended[attempt.name].changed
-        )
+        closed = all(self._holds_what_it_was_given(d) for d in self.ended[attempt.name].changed)
+        closed = closed and self.opened_again.keys().isdisjoint(self.closes[attempt.name])
         return closed and self._left_s() > 0 and not any(c.id in broken for c in (*attempt.watch, *attempt.must_work))
 
     def _compare(
@@ -659,13 +665,17 @@ class _Run:
                 yield f"{check.id}: {result.why or result.outcome.value}"
         yield from (f"{c.id}: worked before the change, now {broken[c.id]}" for c in attempt.watch if c.id in broken)
         yield from (f"{c.id}: must answer, now {broken[c.id]}" for c in attempt.must_work if c.id in broken)
+        told: set[str] = set()
         for device in self.ended[attempt.name].changed:
+            if self._holds_what_it_was_given(device):
+                continue
+            told.add(device)
             if device not in self.holding:
                 yield f"{device}: does not answer, so what it holds is not known"
-            elif not self._holds_what_it_was_given(device):
-                yield f"{device}: runs other than what it was given - somebody changed it, or it was started anew"
             else:
-                yield from self.opened_again.get(device, ())
+                yield f"{device}: runs other than what it was given - somebody changed it, or it was started anew"
+        open_ports = sorted(self.closes[attempt.name] & self.opened_again.keys())
+        yield from (self.opened_again[device, port] for device, port in open_ports if device not in told)
         # Going back only opens what was closed: where nothing works any more there is nothing left to prove.
         if not attempt.must and not attempt.must_work and attempt.step is not Step.BACK:
             yield "no check was asked for, so nothing is proven"

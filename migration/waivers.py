@@ -29,8 +29,12 @@ from migration.clock import from_iso, to_iso
 from migration.events import Event, Kind
 from migration.proof import EXCUSABLE, Excused, Reason
 
-COVERED = {"cutover": frozenset({"cutover", "proof"})}
-"""Gates that an exception to one covers besides: the trial asks again what the cutover asked."""
+COVERED = {
+    "cutover": frozenset({"cutover", "proof"}),
+    "drain": frozenset({"drain", "trial"}),
+    "shut": frozenset({"shut", "trial"}),
+}
+"""Gates that an exception to one covers besides: the trial before a step asks what the step's own gate will ask."""
 
 
 class WaiverInvalidError(ExtranetError):

@@ -15,29 +15,33 @@ HIDDEN = "<hidden>"
 _WORDS = (
     r"pass-?phrase|passcode|community(?!-list|-filter)|community-string|"
     r"key-string|keyring|pre-shared-key|psk|authentication-key|auth-key|message-digest-key|"
-    r"md5|sha\d*|hmac-\S+|cipher|irreversible-cipher|simple|plain(?:-text)?|token|private-key|wpa-psk|"
+    r"md5|sha(?:-?\d+)?(?:[\s-]\d{3})?|hmac-\S+|cipher|irreversible-cipher|simple|plain(?:-text)?|token|wpa-psk|"
+    r"(?:api|private|pre-?shared)[-_]?key|r[ow]community6?|secrets|authorization(?=\s*:)|"
     r"auth-pass|priv-pass|key|priv|privacy-mode|encryption-hex|authentication-hex|securityname|"
     r"authentication\s+(?:string|text)|nhrp\s+authentication|(?:standby|glbp)\s+\d+\s+authentication|"
     r"snmp-server\s+host\s+\S+"  # a community without a word before it
 )
 _SECRET = re.compile(
-    rf"(?P<word>passw(?:or)?d|passwd|secret|(?<![^\s\"'{{;-])(?:{_WORDS}))[\s:=]+(?P<rest>\S.*)$", re.IGNORECASE
+    rf"(?P<word>passw(?:or)?d|passwd|secret|(?<![^\s\"'{{;-])(?:{_WORDS}))[\"']?[\s:=]+(?P<rest>\S.*)$", re.IGNORECASE
 )
 _KIND = re.compile(
     r"^(?:\d{1,2}\s+(?=\S))?"
-    r"(?:(?:cipher|simple|plain|irreversible-cipher|encrypted|clear|hash|md5|sha\d*|string)\s+(?=\S)(?:\d{1,2}\s+(?=\S))?)?",
+    r"(?:(?:cipher|simple|plain|irreversible-cipher|encrypted|clear|hash|md5|sha(?:-?\d+)?|string)\s+(?=\S)(?:\d{1,2}\s+(?=\S))?)?",
     re.IGNORECASE,
 )
 # `key chain NAME` and `key 1` name a secret and hold none; a longer number may be one.
 _HARMLESS_KEY = re.compile(r"^(?:chain\s+\S+|\d{1,3}|generate\b.*|zeroize\b.*)$", re.IGNORECASE)
-_FILTER = re.compile(r"^(?:(?:permit|deny)\s+\S.*|in|out|both|extended|standard|additive|none)$", re.IGNORECASE)
+_FILTER = re.compile(
+    r"^(?:(?:permit|deny)\s+(?:\S+\s+\S.*|any|[\d.:/]+)|in|out|both|extended|standard|additive|none)$", re.IGNORECASE
+)
 """What follows the name of a list or map that happens to be called like a secret."""
 _PASSWORD = re.compile(r"pass|secret", re.IGNORECASE)
 _BGP_COMMUNITY = re.compile(
-    r"^[+\s-]*(?:no\s+)?(?:(?:set|match|apply|if-match)\s+(?:\S+-)?|neighbor\s+\S+\s+send-|bgp\s+|large-)community\b",
+    r"^[+\s-]*(?:no\s+)?(?:(?:set|match|apply|if-match)\s+(?:\S+-)?|neighbor\s+\S+\s+send-|bgp\s+|large-)community(?![-\w])",
     re.IGNORECASE,
 )
 _LOGIN = re.compile(r"(://[^\s:/@]*:)\S+@")
+_ADDRESS = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2}(?:\.\d{1,3}){0,3})?(?![\w.])")
 _PEM = re.compile(r"-----BEGIN [A-Z ]*(?:PRIVATE KEY|CERTIFICATE)-----.*?-----END [A-Z ]*-----", re.DOTALL)
 
 
@@ -72,9 +76,10 @@ def _is_harmless(word: str, rest: str) -> bool:
 
 
 def _find_addresses(rest: str) -> list[str]:
-    """Return the addresses and prefixes among several words; a word alone is the secret, whatever it looks like."""
-    words = rest.replace(",", " ").split()
-    return [word for word in words if _is_ipv4(word)] if len(words) > 1 else []
+    """Return the addresses and prefixes among several words, with a port or a range too; a word alone is the secret."""
+    return (
+        [word for word in _ADDRESS.findall(rest) if _is_ipv4(word)] if len(rest.replace(",", " ").split()) > 1 else []
+    )
 
 
 def _is_ipv4(word: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
@@ -377,7 +378,9 @@ def suggest_next(verdict: Verdict) -> list[str]:
     if verdict.allowed:
         step = "cutover" if verdict.gate == "cutover" else "retire"
         return [f"extranet {step} {verdict.unit} (only shows it; --yes does it)"]
-    named = list(dict.fromkeys(c for r in verdict.reasons for c in COMMAND.findall(r.why)))
+    # A reason of these kinds quotes what a station or server said: whatever that is, it is no advice of ours.
+    ours = [r.why for r in verdict.reasons if r.kind not in {"failed", "unknown", "path"}]
+    named = list(dict.fromkeys(c for why in ours for c in COMMAND.findall(why)))
     if not named and any(r.station for r in verdict.reasons):
         named = [f"extranet verify --unit {verdict.unit} --diagnose"]
     first = {c: found[1] for c in named if (found := CUTOVER.fullmatch(c))}
@@ -496,10 +499,11 @@ def except_(
     by: Annotated[str, typer.Option(help="The title of who asks for it.")] = "",
     approved_by: Annotated[str, typer.Option(help="The title of who approves it; somebody else.")] = "",
     until: Annotated[
-        datetime | None,
+        str | None,
         typer.Option(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
-            help="The last day (or moment) on which it holds, at most exception_s of policy.yaml ahead (30 d).",
+            metavar="DAY|MOMENT",
+            help="The last day on which it holds (2027-09-30), or when it ends (2027-09-30T18:00:00), at most exception_s of "
+            "policy.yaml ahead (30 d).",
         ),
     ] = None,
     confirm: Annotated[
@@ -574,16 +578,18 @@ def except_(
     raise typer.Exit(EXIT_REFUSED if draft.never else EXIT_GOOD)
 
 
-def last_moment(until: datetime) -> datetime:
+def last_moment(until: str) -> datetime:
     """Return the moment an exception ends, here: a day alone means to its end."""
     from inventory.errors import ExtranetError
 
-    whole_day = (until.hour, until.minute, until.second) == (0, 0, 0)
+    text = unicodedata.normalize("NFKC", until).strip()
     try:
-        return (until + timedelta(days=1) if whole_day else until).astimezone(UTC)
-    except (OverflowError, ValueError):  # at the ends of the calendar
+        found = datetime.fromisoformat(text)
+        return (found if "T" in text else found + timedelta(days=1)).astimezone(UTC)
+    except (OverflowError, ValueError):  # no date, or one at the ends of the calendar
         raise ExtranetError(
-            f"--until: an exception needs its end - expected a day such as 2027-09-30, found {until:%Y-%m-%d}"
+            "--until: an exception needs its end - expected a day such as 2027-09-30, or a moment such as "
+            f"2027-09-30T18:00:00, found {until!r}"
         ) from None
 
 

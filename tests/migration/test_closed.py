@@ -7,26 +7,48 @@ import pytest
 
 from migration import closed
 from migration.campaign import Campaign
-from migration.closed import closed_ports, find_open
-from nornir_tasks.changes import Change
+from migration.closed import find_open, ports_to_be_down
+from migration.units import UnitState
 from nornir_tasks.hosts import DeviceOutcome
 from nornir_tasks.old_line import PortSeen, Usage, UsageRead
+from tests.migration.scene import build_county
 
-LINES = "interface wan1\n shutdown\nexit\nno ip route 10.20.8.0/24 10.20.250.2\ninterface lan1\n no shutdown\nexit\n"
 CAMPAIGN = cast("Campaign", SimpleNamespace(nornir=None))
+COUNTY = build_county()
+FIN = ("fin@county", "fin@ta", "fin@tb", "fin@va1")
+PORT = ("fin-ta", "wan1")
 
 
-def test_closed_ports_are_those_that_the_lines_close() -> None:
-    """A block that closes its port names it; one that opens it, a line outside and a whole configuration do not."""
-    changes = (
-        Change(device="fin-ta", mode="merge", config=LINES),
-        Change(device="fin-hub", mode="merge", config="ip route 10.20.8.0/24 10.20.250.2\n"),
-        Change(device="r-ta", mode="replace", config=LINES),
-    )
-    assert closed_ports(changes) == {"fin-ta": frozenset({"wan1"})}
+def down(*units: str, state: UnitState, **others: UnitState) -> frozenset[tuple[str, str]]:
+    """Return the ports that must be down in a state of some units, while all others of the network are cut over."""
+    states = {**dict.fromkeys(FIN, UnitState.CUT_OVER), **dict.fromkeys(units, state)}
+    return ports_to_be_down(COUNTY, units, states | {f"fin@{site}": s for site, s in others.items()})
 
 
-def say(*, up: bool | None, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+def test_what_must_be_down_follows_from_the_states() -> None:
+    """A unit's own LAN port since its cutover, both ends of its line once it is shut, and nothing that it does not own."""
+    assert down("fin@tb", state=UnitState.PROVISIONED) == set()
+    assert down("fin@tb", state=UnitState.CUT_OVER) == {("fin-tb", "lan1")}
+    assert down("fin@tb", state=UnitState.SHUT) == {("fin-tb", "lan1"), ("fin-tb", "wan1"), ("fin-county", "tb")}
+    assert down("fin@tb", state=UnitState.REMOVED) == down("fin@tb", state=UnitState.SHUT)
+
+
+def test_a_line_that_villages_need_must_not_be_down() -> None:
+    """A town's line stays up for a village behind it; with the village it goes, and a village's own port went before."""
+    assert down("fin@ta", state=UnitState.SHUT) == {("fin-ta", "lan1")}
+    assert PORT in down("fin@ta", state=UnitState.SHUT, va1=UnitState.SHUT)
+    village = down("fin@va1", state=UnitState.CUT_OVER)
+    assert {device for device, _ in village} == {"fin-ta"}
+    assert down("fin@va1", state=UnitState.SHUT) == village
+
+
+def test_the_hub_gives_up_its_lan_only_when_it_is_shut() -> None:
+    """It keeps an interconnect address there until then."""
+    assert down("fin@county", state=UnitState.CUT_OVER) == set()
+    assert {device for device, _ in down("fin@county", state=UnitState.SHUT)} == {"fin-county"}
+
+
+def say(*, up: bool | None, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
     """Ask a router about its port, which is up, down or not told of."""
     seen = PortSeen(
         name="wan1",
@@ -43,14 +65,14 @@ def say(*, up: bool | None, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[s
         "fin-ta": DeviceOutcome(device="fin-ta", state="ok", value=UsageRead(usage=usage, raw=""))
     }
     monkeypatch.setattr(closed, "run_on_devices", lambda *_: out)
-    return find_open(CAMPAIGN, {"fin-ta": frozenset({"wan1"})})
+    return find_open(CAMPAIGN, [PORT])
 
 
 def test_a_port_counts_as_closed_when_it_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """Down is closed; up is named as opened again; a port that the router does not tell of is not known."""
     assert say(up=False, monkeypatch=monkeypatch) == {}
-    assert "was closed and is up" in say(up=True, monkeypatch=monkeypatch)["fin-ta"][0]
-    assert "whether it is down is not known" in say(up=None, monkeypatch=monkeypatch)["fin-ta"][0]
+    assert "was closed and is up" in say(up=True, monkeypatch=monkeypatch)[PORT]
+    assert "whether it is down is not known" in say(up=None, monkeypatch=monkeypatch)[PORT]
 
 
 def test_a_router_that_does_not_answer_closed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +82,6 @@ def test_a_router_that_does_not_answer_closed_nothing(monkeypatch: pytest.Monkey
         "run_on_devices",
         lambda *_: {"fin-ta": DeviceOutcome(device="fin-ta", state="failed", error="no answer")},
     )
-    assert "not known: no answer" in find_open(CAMPAIGN, {"fin-ta": frozenset({"wan1"})})["fin-ta"][0]
+    assert "not known: no answer" in find_open(CAMPAIGN, [PORT])[PORT]
     monkeypatch.setattr(closed, "run_on_devices", None)
-    assert find_open(CAMPAIGN, {}) == {}
+    assert find_open(CAMPAIGN, []) == {}

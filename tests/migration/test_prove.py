@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +13,9 @@ import pytest
 
 from migration import prove as stage
 from migration.campaign import Campaign
+from migration.clock import to_iso
 from migration.cutover import UnitReport
+from migration.events import Event, Kind
 from migration.evidence import Evidence
 from migration.proof import ReasonKind
 from migration.steps import Attempt, Ended
@@ -20,6 +23,7 @@ from migration.units import Step, UnitRecord, UnitState, fold
 from nornir_tasks.stations.model import Check, Result
 from tests.migration.scene import (
     T0,
+    StoppedClock,
     Story,
     build_checks,
     build_county,
@@ -50,6 +54,13 @@ class Scene:
 
     def records(self) -> dict[str, UnitRecord]:
         return fold(self.story.events, COUNTY)
+
+    def events(self) -> tuple[Event, ...]:
+        return tuple(self.story.events)
+
+    @property
+    def clock(self) -> StoppedClock:
+        return StoppedClock(self.story.at)
 
     def carry_out(self, _campaign: object, attempts: Sequence[Attempt], **_: object) -> list[Ended]:
         self.tried += attempts
@@ -129,6 +140,31 @@ def test_what_fails_already_is_named_before_anything_is_withheld(scene: Scene) -
     assert scene.tried == []
     assert [(r.station, r.check, r.kind) for r in refused.verdict.reasons] == [("st-tb", bad.id, ReasonKind.FAILED)]
     assert "fails already with the old path up, so nothing was withheld" in refused.verdict.reasons[0].why
+
+
+@pytest.mark.parametrize("gate", ["drain", "shut", "cutover"])
+def test_what_an_exception_names_may_fail_in_the_proof_too(scene: Scene, gate: str) -> None:
+    """A hall that is being rebuilt keeps nobody else from being proven: its own failure is excused, and nothing beside it."""
+    bad, other = [c for c in scene.matrix.checks if (c.station, c.plane) == ("st-tb", "finance")][:2]
+    scene.failing = {bad.id: 9}
+    (refused,) = scene.prove("fin@tb")
+    (reason,) = refused.verdict.reasons
+    body: dict[str, Any] = {"id": "ex-1", "gate": gate, "reasons": [reason.model_dump(mode="json")], "why": "rebuilt"}
+    body |= {"by": "A", "approved_by": "B", "until": to_iso(scene.story.at + timedelta(days=3))}
+    scene.story.tell(Kind.EXCEPTION, "ex-1", body, "fin@tb")
+    agreed: dict[str, object] = {"confirms": "ex-1", "approved_by": "B"}
+    scene.story.tell(Kind.EXCEPTION, "ex-1/confirmed", agreed, "fin@tb", actor="another")
+    (report,) = scene.prove("fin@tb")
+    assert report.verdict.allowed is (gate != "cutover")
+    if gate == "cutover":
+        return
+    assert [(r.check, r.exception) for r in report.verdict.excused] == [(bad.id, "ex-1")]
+    (attempt,) = scene.tried
+    assert attempt.accepts(fail_check(bad, T0))
+    assert not attempt.accepts(fail_check(other, T0))
+    scene.failing = {bad.id: 9, other.id: 9}
+    (refused,) = scene.prove("fin@tb")
+    assert [r.check for r in refused.verdict.reasons] == [other.id]
 
 
 def test_one_lost_packet_refuses_no_proof(scene: Scene) -> None:

@@ -26,11 +26,12 @@ from migration.gates import judge_retirement
 from migration.proof import Situation
 from migration.sampling import soaking_units
 from migration.soak import SoakStanding, stand_soak
-from migration.soak_samples import SoakSample, make_sample, raw_content, write_sample
+from migration.soak_samples import SoakSample, make_sample, names_to_ask, raw_content, write_sample
 from migration.units import Step, UnitState, fold
 from nornir_tasks.old_line import FlowSeen, LineSeen, NameSeen, NeighborSeen, RouteSeen, SocketSeen, Usage
 from nornir_tasks.platforms.frr.driver import FrrDriver, Reply
-from tests.migration.scene import Story, build_county, situation_of
+from nornir_tasks.stations.model import Check
+from tests.migration.scene import Story, build_checks, build_county, situation_of
 from tests.migration.soak_scene import Spoil, run_of_samples, sample_at, see_port, unknown
 
 COUNTY = build_county()
@@ -440,6 +441,14 @@ def test_what_somebody_did_by_hand_is_named() -> None:
     assert "in table 77" in text
 
 
+def test_a_route_out_of_a_lines_port_is_named() -> None:
+    """Somebody beyond the line, reached without a gateway: named, unless the inventory has it there, or it is attached."""
+    route = RouteSeen(table="", prefix="172.30.5.0/24", via="", port="wan1", source="kernel")
+    assert "expected no such route, found 172.30.5.0/24 via wan1 (kernel)" in last({"fin-ta": holding(route)})
+    for harmless in (route.altered(attached=True), route.altered(prefix="0.0.0.0/0"), route.altered(port="mgmt")):
+        assert stand(watched(spoil={3: {"fin-ta": holding(harmless)}})).over
+
+
 def test_a_drained_lan_led_on_by_port_is_named() -> None:
     """After a drain the hub leads nobody to the LAN: neither by gateway nor by a port alone; a black hole leads nowhere."""
     story = cut_over().go("fin@ta", to=UnitState.DRAINED)
@@ -479,6 +488,36 @@ def test_a_name_that_leads_into_the_old_network_is_named() -> None:
     assert stand(named("10.20.0.80")).over
     assert "found 10.20.0.81 of the old network" in said(stand(named("10.20.0.80", "10.20.0.81")))
     assert stand(named("10.99.0.81")).over  # not of the old network: the probes judge it
+
+
+def with_resolvers(county: County) -> tuple[Check, ...]:
+    """The matrix where every leg asks a name server."""
+    return tuple(c.model_copy(update={"resolver": "10.20.0.53"}) for c in build_checks(county))
+
+
+def test_names_are_asked_of_who_needs_them() -> None:
+    """Of each name of a plane's own services one station is asked, at the county where it needs it; no other plane's."""
+    (ledgers,) = [s for s in COUNTY.services if s.id == "ledgers"]
+    rural = ledgers.altered(id="rural", dns_name="rural", needed_by=("village",))
+    county = COUNTY.altered(services=(*COUNTY.services, rural))
+    asked = {(c.station, c.service) for c in names_to_ask(county, with_resolvers(county))["finance"].values()}
+    assert asked == {("st-county", "ledgers"), ("st-va1", "rural")}
+    assert names_to_ask(county, build_checks(county)) == {}  # nobody has a name server
+
+
+def test_a_name_that_was_not_asked_is_missed() -> None:
+    """Where names must be known, the newest sample has asked for every one; an older need not have known of it yet."""
+    good = watched().soak
+    seen = tuple(
+        NameSeen(name=name, family=family, resolver="10.20.0.53", station="st-county", plane="finance", addresses=())
+        for name, family in names_to_ask(COUNTY, with_resolvers(COUNTY))["finance"]
+    )
+    lax = COUNTY.policy.altered(soak=COUNTY.policy.soak.altered(must_know=("counters",)))
+    for names, policy, over in ((seen, COUNTY.policy, True), (seen[1:], COUNTY.policy, False), ((), lax, True)):
+        found = watched([*good[:3], good[3].model_copy(update={"names": names})])
+        standing = stand(replace(found, checks=with_resolvers(COUNTY), policy=policy))
+        told = "expected 1 name asked besides in the last sample, the first ledgers.small.example (" in said(standing)
+        assert told is (not over)
 
 
 @pytest.mark.parametrize("source", ["counters", "neighbors", "routes", "config"])
@@ -566,6 +605,35 @@ def test_an_extranet_line_that_flaps_begins_the_soak_anew(device: str, changes: 
     assert (
         "x-ta of the extranet" in text and "flapping - expected at most 4 carrier changes, found 6" in text
     ) is named
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "changes", "named"),
+    [
+        ("a 1", "a 2", (1, 7), True),  # routing alone was started anew: the kernel counts on
+        ("a 1", "b 2", (9, 6), False),  # a machine that was started anew has made its ports and brought them up
+        ("a 1", "b 2", (9, 7), True),
+        ("a 1", "a 1", (9, 7), True),  # the port was made anew
+        ("a 1", "a 1", (None, 7), True),
+        ("a 1", "a 1", (None, 6), False),
+    ],
+)
+def test_a_restart_hides_no_flapping(then: str, now: str, changes: tuple[int | None, int], *, named: bool) -> None:
+    """Whatever was started anew between two samples, what the port counted since is judged."""
+    line = Circuit(
+        id="x-ta", network=EXTRANET, site="ta", device="r-ta", port="wan1", far_device="core1", far_port="ta"
+    )
+    county, story = COUNTY.altered(circuits=(*COUNTY.circuits, line)), cut_over()
+    moments = [story.at.timestamp() + n * EVERY_S for n in range(4)]
+
+    def seen(life: str, count: int | None) -> Spoil:
+        carriers = {} if count is None else {"wan1": count}
+        return lambda u: u.model_copy(update={"incarnation": life, "carriers": carriers})
+
+    spoil = {n: {"r-ta": seen(now, changes[1]) if n == 3 else seen(then, changes[0])} for n in range(4)}
+    samples = run_of_samples(county, story.events, moments, spoil)
+    situation = situation_of(county, story, soak=samples, now=datetime.fromtimestamp(moments[-1], UTC))
+    assert ("flapping" in said(stand_soak(county.unit_by_id[TA.id], situation))) is named
 
 
 def test_villages_that_still_use_the_line_speak_in_its_counters() -> None:

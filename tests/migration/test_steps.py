@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migration import outage, steps
+from migration.closed import Port
 from migration.events import Event, Kind, digest_of
 from migration.evidence import Bound, inventory_digest
 from migration.ledger import LeaseLostError, Ledger, LedgerUnavailableError
@@ -189,6 +190,9 @@ class Scene:
         self.plan = SimpleNamespace(digest="plan")
         self.folder, self.access, self.nornir, self.target = folder, None, None, "lab t"
         self.stations, self.recent = Stations(), Recent()
+        self.up: set[Port] = set()
+        """Ports that are up whatever their configuration says."""
+        self.asked: set[Port] = set()
         for unit in units:
             self.ledger.append(
                 Kind.OUTCOME,
@@ -212,6 +216,10 @@ class Scene:
         answering = [d for d in devices if not self.wire.routers[d].deaf]
         configs = {d: digest_of(self.wire.routers[d].running) for d in answering}
         return Bound(inventory=inventory_digest(self.county), plan="plan", configs=configs)
+
+    def find_open(self, _campaign: object, wanted: Iterable[Port]) -> dict[Port, str]:
+        self.asked = set(wanted)
+        return {p: f"{p[0]} port {p[1]}: is up" for p in self.asked & self.up}
 
     def attempt(self, unit: str = UNIT, old: str = OLD, new: str = NEW, **more: Any) -> Attempt:
         """A cutover as it is made: the legacy router lets go, then the extranet's takes over."""
@@ -282,6 +290,7 @@ class stage:  # noqa: N801 - reads as a verb
         self.patch.setattr(steps, "_WATCH_PAUSE_S", 0.0)
         self.patch.setattr(steps, "measure_until", scene.measure)
         self.patch.setattr(steps, "read_bound", scene.read_bound)
+        self.patch.setattr(steps, "find_open", scene.find_open)
         self.patch.setattr(steps, "move_units", undo_moves)
         self.held = scene.ledger.hold("a test", place="x")
         self.lease = self.held.__enter__()
@@ -387,6 +396,31 @@ def test_a_router_that_was_opened_again_meanwhile_proves_nothing(scene: Scene, *
     assert f"{OLD}: runs other than what it was given" in ended.reasons[0]
     assert withheld_by(scene) == [[]]
     assert scene.state() is UnitState.PROVISIONED
+
+
+@pytest.mark.parametrize("end", [UnitState.CUT_OVER, UnitState.SHUT])
+def test_a_port_that_is_up_withholds_nothing_whoever_closed_it(scene: Scene, end: UnitState) -> None:
+    """Its router runs the closing lines already, typed by hand, and something opens the port all the same."""
+    scene.up = {(OLD, "lan1")}
+    for device in (OLD, NEW):
+        scene.wire.routers[device].running = AFTER
+    attempt = scene.attempt(step=Step.PROVE, trial=True, end=end)
+    ended = scene.go(attempt)[0]
+    assert (ended.changed, ended.unchanged) == ([], [OLD, NEW])
+    assert ended.ending == "undone"
+    assert ended.reasons[0] == f"{min(scene.up)[0]} port {min(scene.up)[1]}: is up"
+    assert withheld_by(scene) == [[]]
+    scene.up = set()
+    assert scene.go(attempt, change_id="c2")[0].ok
+    assert withheld_by(scene) == [[], [UNIT]]
+
+
+def test_a_cutover_is_kept_only_with_the_old_port_down(scene: Scene) -> None:
+    """Two gateways on one LAN are no cutover."""
+    scene.up = {(OLD, "lan1")}
+    assert scene.go()[0].ending == "undone"
+    assert scene.asked == scene.up
+    assert scene.running() == [BEFORE, BEFORE]
 
 
 def test_a_trial_that_others_missed_shows_nothing_without_the_path(scene: Scene) -> None:

@@ -92,6 +92,19 @@ def test_each_others_backup_is_refused_one_after_the_other() -> None:
     assert judge_retirement(PAIR[0], Stage.DRAIN, scene_with(story, first, second, since)).allowed
 
 
+@pytest.mark.parametrize("gap_s", [1, 3000])
+def test_a_drained_line_is_a_backup_until_it_is_shut(gap_s: float) -> None:
+    """Measured while the other was drained, a unit may have leaned on its line, which a shut has closed since."""
+    story = Story().go(*ALL, to=UnitState.CUT_OVER).wait_s(4000).go(PAIR[1], to=UnitState.DRAINED).wait_s(gap_s)
+    leaning = measure(COUNTY, story.at, withheld=PAIR[:1])
+    story = story.wait_s(40).go(PAIR[1], to=UnitState.SHUT).wait_s(20)
+    verdict = judge_retirement(PAIR[0], Stage.DRAIN, scene_with(story, leaning))
+    assert {r.kind for r in verdict.reasons} == {ReasonKind.VOID}
+    assert f"while the old path of {PAIR[1]} was up" in verdict.reasons[0].why
+    since = measure(COUNTY, story.at + timedelta(seconds=5), withheld=PAIR[:1])
+    assert judge_retirement(PAIR[0], Stage.DRAIN, scene_with(story, leaning, since)).allowed
+
+
 def test_going_back_makes_it_a_backup_again() -> None:
     """A unit that got its old path back may have carried the other meanwhile: the run before says nothing now."""
     story = Story().go(*ALL, to=UnitState.CUT_OVER).go(PAIR[1], to=UnitState.DRAINED).wait_s(4000)

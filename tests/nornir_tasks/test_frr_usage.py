@@ -83,7 +83,7 @@ PARTS = {
     "sockets": ("## \ntcp   LISTEN 0      128    0.0.0.0:22        0.0.0.0:*", 0),
     "forwarded": ("Ip: Forwarding ForwDatagrams\nIp: 1 158\nIp6OutForwDatagrams \t2", 0),
     "kernel-routes": (
-        '# \n[{"dst":"default","gateway":"10.20.250.1","dev":"wan1"},{"dst":"192.0.2.0/24","dev":"wan1"}]',
+        '# \n[{"dst":"default","gateway":"10.20.250.1","dev":"wan1"},{"dst":"192.0.2.0/24","gateway":"192.0.2.1","dev":"x"}]',
         0,
     ),
     "rules": ("## \n0:\tfrom all lookup local\n32766:\tfrom all lookup main", 0),
@@ -204,6 +204,7 @@ def test_routes_of_every_table_are_read() -> None:
     assert [(r.table, r.number, r.prefix, r.via or r.port, r.attached) for r in found.routes] == [
         ("", "77", "10.20.8.0/24", "10.20.250.2", False),
         ("", "78", "0.0.0.0/0", "wan1", False),
+        ("", "78", "192.0.2.0/24", "wan1", False),  # by the port alone: whose line that is, the reader knows
         ("", "", "10.20.8.0/24", "lan1", True),
         ("", "", "10.20.9.0/24", "", False),
         ("finance", "9", "10.20.8.0/24", "100.64.0.9", False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 
 import pytest
@@ -55,6 +56,17 @@ SECRETS = [
     "password permit s3cret",
     "archive path ftp://bob:s3cret@10.20.0.9/configs",
     "password a\u2028s3cret",
+    "snmp-server user bob grp v3 auth sha-256 s3cret priv aes 128 other",
+    "snmp-server user bob grp v3 auth sha-2 256 s3cret",
+    '  "password": "s3cret",',
+    "Authorization: Basic s3cret",
+    "api_key s3cret",
+    "PrivateKey = s3cret",
+    "PresharedKey = s3cret",
+    "rocommunity s3cret 10.20.0.0/24",
+    "secrets s3cret",
+    " key permit s3cret",
+    "set community-string s3cret",
 ]
 PLAIN = [
     "hostname fin-hub",
@@ -72,6 +84,8 @@ PLAIN = [
     " apply community 65000:100",
     " neighbor 10.0.0.1 route-map simple in",
     "access-list token permit 10.20.8.0/24",
+    "access-list token permit any",
+    "aaa authorization exec default group tacacs+",
     "interface lan1",
 ]
 
@@ -103,6 +117,14 @@ def test_addresses_are_never_hidden(line: str) -> None:
     """A line with a secret is still found by the addresses that it names, before the secret or after it."""
     where = (IPv4Network("10.20.0.0/16"),)
     assert names_any(redact(line), where) == names_any(line, where)
+
+
+@pytest.mark.parametrize("address", ["10.20.8.9", "10.20.8.9:80", "10.20.8.1-10.20.8.9", "10.20.8.0/24,10.20.9.0/24"])
+def test_an_address_stays_with_what_hangs_on_it(address: str) -> None:
+    """A comment in a filter's rule may hold a word that looks like a secret's; whom the rule is about stays."""
+    shown = redact(f'-A PREROUTING -m comment --comment "key server" -j DNAT --to-destination {address}')
+    assert HIDDEN in shown
+    assert all(part in shown for part in re.split("[-,:]", address) if "." in part)
 
 
 def test_an_address_alone_may_be_a_secret() -> None:

@@ -19,6 +19,7 @@ from migration.ledger import ACTOR_VARIABLE, Ledger, current_login
 from migration.overrides import KINDS
 from migration.proof import EXCUSABLE, Reason, ReasonKind
 from scripts.bench_gates import CHECKS, IN_USE, measure
+from scripts.commands.migrate import last_moment
 from scripts.main import app
 
 runner = CliRunner()
@@ -41,6 +42,14 @@ def county(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_day_ends_at_its_end_and_a_moment_when_it_says() -> None:
+    """Midnight is a moment as any other: only a day alone is meant to its end."""
+    day = last_moment("2027-09-30")
+    assert last_moment("2027-09-30T00:00:00") == day - timedelta(days=1)
+    assert last_moment("２０２７-０９-３０") == day
+    assert last_moment("2027-09-30T18:00:00+08:00") == datetime(2027, 9, 30, 10, tzinfo=UTC)
+
+
 def gate_except(county: Path, *arguments: str) -> tuple[int, str]:
     """Run the command; return its exit code and all it said."""
     result = runner.invoke(app, ["gate", "except", UNIT, "--county", str(county), *arguments])
@@ -56,6 +65,7 @@ def gate_except(county: Path, *arguments: str) -> tuple[int, str]:
         ((*TITLES[2:], "--until", SOON), "no reason is given"),
         ((*TITLES, "--until", "2099-01-01"), "would stand too long"),
         ((*TITLES, "--until", "9999-12-31"), "--until: an exception needs its end"),
+        ((*TITLES, "--until", "next week"), "or a moment such as 2027-09-30T18:00:00, found 'next week'"),
         ((*TITLES, "--until", "2020-01-01"), "over before it begins"),
         ((*TITLES, "--until", SOON), "name --station, --service, --check or --kind"),
         ((*TITLES, "--until", SOON, "--kind", "failed"), "is what was named"),

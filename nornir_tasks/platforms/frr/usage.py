@@ -294,7 +294,12 @@ def _routing_routes(text: str) -> Iterator[RouteSeen]:
 
 
 def _concerns(route: RouteSeen, wanted: tuple[IPv4Network, ...]) -> bool:
-    """Tell whether a route names what is wanted; in a table that somebody made, also whether it leads everywhere."""
+    """Tell whether a route names what is wanted, or leads out of a port by itself: whose port that is, the reader knows.
+
+    In a table that somebody made it is wanted also when it leads everywhere.
+    """
+    if route.port and not route.via and not route.attached:
+        return True
     net = IPv4Network(route.prefix)
     if any(net.subnet_of(w) or (route.number and net.overlaps(w)) for w in wanted):
         return True
