@@ -748,16 +748,16 @@ class _Demand:
         return f"under another configuration of {device} than the one of now"
 
     def _judge_legacy(self, evidence: Evidence, device: str) -> str:
-        """Say that somebody else changed a legacy router since a run; what our own later change left is no surprise.
+        """Say that somebody else changed a legacy router since a run; what our own changes alone made of it is no surprise.
 
         A router of an old line that does not answer now is no evidence either way: the soak wants to hear from it.
         """
         runs = self.situation.current.configs[device]
         ran, change = evidence.bound.configs.get(device), self.situation.changes.get(device)
-        if change is not None and change.left == runs and change.seq > evidence.seq:
-            return ""
         if ran is None:
             return f"without knowing what the legacy router {device} ran"
+        if change is not None and change.explains(ran, evidence.seq, runs):
+            return ""
         return f"under another configuration of the legacy router {device} than the one of now"
 
     def _judge_path(self, result: Result, check: Check) -> str:

@@ -17,13 +17,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
 from typing import Any, Literal
 
-from inventory.model import Model, Unit
+from inventory.model import EXTRANET, Model, Unit
 from inventory.wording import counted, say_span
 from migration.campaign import Campaign, Say, silent, undisturbed
 from migration.closed import Port, find_open, ports_to_be_down
@@ -273,6 +274,8 @@ class _Run:
         """Devices that may hold the change; added before they are told, so that an interrupt forgets none."""
         self.timers = campaign.county.policy.timers
         self.armed_at: float | None = None
+        self.ran: dict[str, str] = {}
+        """What the old lines' routers ran before anything was changed, by digest."""
         self.given: dict[str, str] = {}
         """What each changed device was seen to run right after it was told, by digest."""
         self.holding: dict[str, str] = {}
@@ -293,6 +296,9 @@ class _Run:
 
     def go(self) -> list[Ended]:
         baseline = self._measure_baseline()
+        county = self.campaign.county
+        touched = {d for a in self.attempts for d in a.devices}
+        self.ran = _read_digests(self.campaign, [d for d in touched if county.device_by_id[d].network != EXTRANET])
         for attempt in self.attempts:
             self._open(attempt)
         live = self._commit_phases(baseline)
@@ -314,6 +320,7 @@ class _Run:
                 phases=[[c.device for c in phase] for phase in attempt.phases],
                 revert_s=self.timers.revert_s,
                 trial=attempt.trial,
+                ran={d: self.ran[d] for d in attempt.devices if d in self.ran},
             ),
             unit=_only(attempt.units),
         )
@@ -502,7 +509,11 @@ class _Run:
 
     def _judge(self, live: list[Attempt], baseline: Mapping[str, frozenset[str]]) -> None:
         withheld_at = self.campaign.clock.now()
-        live, results, others = self._prove(live)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bound") as pool:
+            asked = self._devices_under(live) if any(a.must for a in live) else set()
+            reading = pool.submit(read_bound, self.campaign, asked)
+            live, results, others = self._prove(live)
+            before = reading.result()
         if not live:
             return
         must = {c.id: c for a in live for c in a.must}
@@ -512,17 +523,17 @@ class _Run:
         watch = {c.id: c for a in sound for c in a.watch if c.id not in must}
         broken, differences = self._compare(list(watch.values()), baseline, others)
         broken |= self._find_broken([c for a in sound for c in a.must_work], {})
-        devices = {*devices_under_checks(self.campaign.county, must.values()), *(d for a in live for d in a.devices)}
-        devices.update(legacy_under_checks(self.campaign, must.values()))
-        bound = read_bound(self.campaign, devices)
+        bound = read_bound(self.campaign, self._devices_under(live))
         self.holding = {d: bound.configs[d] for a in live for d in self.ended[a.name].changed if d in bound.configs}
         self.closes = self._find_closed(live)
         self.opened_again = find_open(self.campaign, {port for ports in self.closes.values() for port in ports})
         if results:
+            # What was changed while stations measured ran neither this nor that: it is not known.
+            same = {d: c for d, c in bound.configs.items() if before.configs.get(d) == c}
             evidence = bind(
                 self.campaign,
                 list(results.values()),
-                bound=bound,
+                bound=bound.model_copy(update={"configs": same}),
                 began=withheld_at.timestamp(),
                 units={u for a in live for u in a.units},
                 withheld={u for a in live for u in a.withheld if self._was_withheld(a, broken)},
@@ -549,6 +560,15 @@ class _Run:
         proven = [a for a in live if a.trial and not self.ended[a.name].reasons]
         self._end_trials(proven, baseline)
         self._go_back([a for a in live if a not in done and a not in proven])
+
+    def _devices_under(self, live: Sequence[Attempt]) -> set[str]:
+        """Return every router whose configuration a proof of some attempts is bound to."""
+        must = [c for a in live for c in a.must]
+        return {
+            *devices_under_checks(self.campaign.county, must),
+            *(d for a in live for d in a.devices),
+            *legacy_under_checks(self.campaign, must),
+        }
 
     def _find_closed(self, live: Sequence[Attempt]) -> dict[str, frozenset[Port]]:
         """Return the ports that each attempt needs down: of the old lines that it withholds, with all others as they are."""

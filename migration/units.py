@@ -2,7 +2,8 @@
 
 What the events of a campaign hold in their bodies (more fields may be added; these are read):
 
-    intent    {"step": Step, "from": state, "to": state, "devices": [device ids it will touch], "change": change id}
+    intent    {"step": Step, "from": state, "to": state, "devices": [device ids it will touch], "change": change id,
+               "ran": {device of an old line: sha256 of its configuration before}}
     outcome   {"step", "result": "done" | "undone" | "failed", "state": state of the unit now,
                "devices": {device: sha256 of its configuration after}, "reason"}
     evidence  {"digest", "run", "units": [...], "results": n, "passed": n, "file", "taken_from": t0, "taken_to": t1,
@@ -16,10 +17,12 @@ where it was and says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -147,10 +150,23 @@ class UnitRecord(Model):
         return self.open[0] if self.open else None
 
 
+class Link(NamedTuple):
+    """What a change of ours made of a device: the digests of what it `ran` before and of what it was `left` with.
+
+    Empty where that is not known. `began` and `ended` are the numbers of intent and outcome, `change` names the run.
+    """
+
+    change: str
+    began: int
+    ended: int
+    ran: str
+    left: str
+
+
 class Change(Model):
     """The last change that touched a device: `at` is when it was intended, so anything measured before is older.
 
-    Once it ended, `left` is the digest of what the device held then (empty: not known), by the event of number `seq`.
+    `links` are all that ended, oldest first.
     """
 
     device: str
@@ -158,8 +174,23 @@ class Change(Model):
     key: str
     unit: str | None
     finished: bool
-    left: str = ""
-    seq: int = 0
+    links: tuple[Link, ...] = ()
+
+    def explains(self, before: str | None, since: int, now: str) -> bool:
+        """Tell whether our own changes alone took the device from what it ran at event `since` to what it runs now.
+
+        A change that somebody else made before one of ours, between two or after the last breaks the chain. Of a change
+        under way at that event it must have kept what was measured, or given back what was there when it began.
+        """
+        holds = before
+        for link in _by_run(self.links):
+            if link.ended <= since:
+                continue
+            own = link.left in {holds, link.ran} if link.began < since else link.ran == holds
+            if not own or not link.left:
+                return False
+            holds = link.left
+        return holds == now
 
 
 class Act(Model):
@@ -295,33 +326,45 @@ def soaking_since(records: Mapping[str, UnitRecord]) -> float:
 def last_changes(events: Iterable[Event]) -> dict[str, Change]:
     """Return, by device, the last change that was intended on it, finished or not."""
     out: dict[str, Change] = {}
-    begun: dict[str, datetime] = {}
+    begun: dict[str, Event] = {}
+    links: dict[str, list[Link]] = defaultdict(list)
     for event in events:
         if event.kind is Kind.INTENT:
-            begun[event.key] = event.moment
+            begun[event.key] = event
             touched, finished = _names(event.body.get("devices")), False
         elif event.kind is Kind.OUTCOME:
             touched, finished = _names(event.body.get("devices")), True
         else:
             continue
-        at = begun.get(event.key, event.moment)
-        left = event.body.get("devices") if finished else None
+        intent = begun.get(event.key, event)
         for device in touched:
-            out[device] = Change(
-                device=device,
-                at=at,
-                key=event.key,
-                unit=event.unit,
-                finished=finished,
-                left=str(left[device]) if isinstance(left, dict) else "",
-                seq=event.seq,
-            )
+            out[device] = Change(device=device, at=intent.moment, key=event.key, unit=event.unit, finished=finished)
+            if finished:
+                links[device].append(_link(device, intent, event))
         if finished:
             # Devices that were named in the intent and are not in the outcome were not touched after all.
             for device, change in list(out.items()):
                 if change.key == event.key:
                     out[device] = change.model_copy(update={"finished": True})
-    return out
+    return {device: change.model_copy(update={"links": tuple(links[device])}) for device, change in out.items()}
+
+
+def _link(device: str, intent: Event, outcome: Event) -> Link:
+    ran, left = intent.body.get("ran"), outcome.body.get("devices")
+    return Link(
+        change=str(intent.body.get("change", intent.key)),
+        began=intent.seq,
+        ended=outcome.seq,
+        ran=str(ran.get(device, "")) if isinstance(ran, dict) else "",
+        left=str(left[device]) if isinstance(left, dict) else "",
+    )
+
+
+def _by_run(links: Iterable[Link]) -> Iterator[Link]:
+    """Join what one run made of a device in several attempts: they began together."""
+    for _, group in groupby(links, key=lambda link: link.change):
+        first, *others = group
+        yield first._replace(ended=others[-1].ended, left=others[-1].left) if others else first
 
 
 def own_acts(events: Iterable[Event]) -> tuple[Act, ...]:

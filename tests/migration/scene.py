@@ -321,10 +321,14 @@ class Story:
         self.at += timedelta(seconds=seconds)
         return self
 
-    def begin(self, step: Step, unit: str, start: UnitState, end: UnitState, *devices: str) -> str:
-        """Record an intent and return its key."""
+    def begin(
+        self, step: Step, unit: str, start: UnitState, end: UnitState, *devices: str, ran: str = "", change: str = ""
+    ) -> str:
+        """Record an intent and return its key; `ran` is what each device ran before."""
         key = f"{step}:{unit}:{len(self.events)}"
-        self.tell(Kind.INTENT, key, intent_body(step, start=start, end=end, devices=devices, change=key), unit)
+        more = {"ran": dict.fromkeys(devices, ran)} if ran else {}
+        body = intent_body(step, start=start, end=end, devices=devices, change=change or key, **more)
+        self.tell(Kind.INTENT, key, body, unit)
         return key
 
     def end(self, step: Step, key: str, unit: str, state: UnitState, *, result: str = "done", reason: str = "") -> None:

@@ -14,7 +14,7 @@ from migration.events import Kind
 from migration.gates import Stage, Verdict, judge_retirement
 from migration.measuring import legacy_under_checks
 from migration.proof import ReasonKind, Situation
-from migration.units import Step, UnitState, fold, last_changes, legacy_devices_under, outcome_body
+from migration.units import Change, Link, Step, UnitState, fold, last_changes, legacy_devices_under, outcome_body
 from tests.migration.scene import Story, bound_now, build_checks, build_county, measure, situation_of
 
 COUNTY = build_county()
@@ -76,31 +76,75 @@ def test_a_router_that_is_gone_is_left_to_the_soak() -> None:
     assert drain(running(at_drain(), **{"fin-ta": None})).allowed
 
 
+HUB, WAS = "fin-county", HELD["fin-county"]
+
+
+def changed(*acts: tuple[str, str], change: str = "") -> Change:
+    """The record of our acts on the hub, one after the other: what it ran before each, and was left with."""
+    story = Story()
+    for ran, left in acts:
+        key = story.begin(Step.DRAIN, "fin@tb", UnitState.SOAKED, UnitState.DRAINED, HUB, ran=ran, change=change)
+        body = outcome_body(Step.DRAIN, result="done", state=UnitState.DRAINED, devices={HUB: left})
+        story.tell(Kind.OUTCOME, key, body, "fin@tb")
+    return last_changes(story.events)[HUB]
+
+
 @pytest.mark.parametrize(
-    ("seq", "left", "allowed"), [(51, "drained", True), (49, "drained", False), (51, "other", False)]
+    ("acts", "now", "allowed"),
+    [
+        ([(WAS, "a")], "a", True),
+        ([(WAS, "a"), ("a", "b")], "b", True),
+        ([(WAS, "a")], "by hand", False),  # after ours
+        ([("by hand", "a")], "a", False),  # before ours, which left it there
+        ([("by hand", "by hand")], "by hand", False),  # a trial that was given back
+        ([(WAS, "a"), ("by hand", "b")], "b", False),  # between two of ours
+        ([("", "a")], "a", False),  # a record of before says nothing
+        ([(WAS, "")], "", False),
+    ],
 )
-def test_our_own_later_change_voids_nothing(seq: int, left: str, *, allowed: bool) -> None:
-    """What our last change left is no surprise when it came after the run; anything else is."""
-    scene = running(at_drain(), **{"fin-county": "drained"})
-    begun = Story()
-    begun.at = scene.now
-    key = begun.begin(Step.DRAIN, "fin@tb", UnitState.SOAKED, UnitState.DRAINED, "fin-county")
-    body = outcome_body(Step.DRAIN, result="done", state=UnitState.DRAINED, devices={"fin-county": left})
-    begun.tell(Kind.OUTCOME, key, body, "fin@tb")
-    change = last_changes(begun.events)["fin-county"].model_copy(update={"seq": seq})
-    assert drain(replace(scene, changes={"fin-county": change})).allowed is allowed
+def test_only_an_unbroken_chain_of_our_own_changes_voids_nothing(
+    acts: list[tuple[str, str]], now: str, *, allowed: bool
+) -> None:
+    """What our later changes made of a router is no surprise where each began from what was known; anything else is."""
+    scene = at_drain()
+    (run,) = scene.evidence
+    early = run.model_copy(update={"seq": 0})
+    scene = replace(running(scene, **{HUB: now}), evidence=(early,), changes={HUB: changed(*acts)})
+    assert drain(scene).allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("ran", "left", "allowed"), [("before", "before", True), ("before", WAS, True), ("before", "other", False)]
+)
+def test_a_run_inside_a_change_counts_when_that_is_kept_or_given_back(ran: str, left: str, *, allowed: bool) -> None:
+    """Measured under a change: what came of it is what was measured, or what was there when it began, and nothing else."""
+    scene = at_drain()
+    (run,) = scene.evidence
+    inside = run.model_copy(update={"seq": 1})  # the intent is the story's first event
+    change = changed((ran, left)).model_copy()
+    links = tuple(link._replace(began=0) for link in change.links)
+    change = change.model_copy(update={"links": links})
+    scene = replace(running(scene, **{HUB: left}), evidence=(inside,), changes={HUB: change})
+    assert drain(scene).allowed is allowed
+
+
+def test_the_attempts_of_one_run_are_one_change() -> None:
+    """They began together, so what the second ran before is what the first did."""
+    apart, together = changed((WAS, "a"), (WAS, "b")), changed((WAS, "a"), (WAS, "b"), change="c1")
+    assert not apart.explains(WAS, 0, "b")
+    assert together.explains(WAS, 0, "b")
 
 
 def test_a_change_remembers_what_it_left() -> None:
-    """The last change on a device says what it held when it ended, and by which event; an open one says nothing."""
+    """The last change on a device says what it held when it ended; an open one, and what was not touched, say nothing."""
     story = Story()
-    key = story.begin(Step.DRAIN, UNIT, UnitState.SOAKED, UnitState.DRAINED, "fin-county", "fin-ta")
-    assert {c.left for c in last_changes(story.events).values()} == {""}
-    body = outcome_body(Step.DRAIN, result="done", state=UnitState.DRAINED, devices={"fin-county": "after"})
+    key = story.begin(Step.DRAIN, UNIT, UnitState.SOAKED, UnitState.DRAINED, HUB, "fin-ta", ran="before")
+    assert {c.links for c in last_changes(story.events).values()} == {()}
+    body = outcome_body(Step.DRAIN, result="done", state=UnitState.DRAINED, devices={HUB: "after"})
     story.tell(Kind.OUTCOME, key, body, UNIT)
     found = last_changes(story.events)
-    assert (found["fin-county"].left, found["fin-county"].seq) == ("after", 2)
-    assert found["fin-ta"].left == ""
+    assert found[HUB].links == (Link(change=key, began=1, ended=2, ran="before", left="after"),)
+    assert found["fin-ta"].links == ()
 
 
 def test_whoever_measures_reads_the_old_lines_that_are_left() -> None:

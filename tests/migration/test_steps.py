@@ -21,7 +21,7 @@ from migration.evidence import Bound, inventory_digest
 from migration.ledger import LeaseLostError, Ledger, LedgerUnavailableError
 from migration.recent import Recent
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted
-from migration.units import Step, UnitRecord, UnitState, fold
+from migration.units import Step, UnitRecord, UnitState, fold, last_changes
 from nornir_tasks import changes
 from nornir_tasks.changes import Change, Committed
 from nornir_tasks.changes import Event as Progress
@@ -421,6 +421,34 @@ def test_a_cutover_is_kept_only_with_the_old_port_down(scene: Scene) -> None:
     assert scene.go()[0].ending == "undone"
     assert scene.asked == scene.up
     assert scene.running() == [BEFORE, BEFORE]
+
+
+def test_a_router_that_is_changed_while_stations_measure_proves_nothing(scene: Scene) -> None:
+    """A colleague changes a core after the probes passed: the evidence names no configuration of it, and the gate refuses."""
+    measured = scene.measure
+
+    def measure_and_change(*asked: Any, **more: Any) -> list[Result]:
+        results = measured(*asked, **more)
+        if scene.wire.routers[OLD].armed:
+            time.sleep(0.2)  # what ran when they began is read by now
+            scene.wire.routers["core1"].running = "by hand"
+        return results
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "measure", measure_and_change)
+        ended = scene.go()[0]
+    assert ended.ending == "undone"
+    assert any("without knowing what core1 ran" in why for why in ended.reasons)
+
+
+def test_an_intent_says_what_the_old_lines_routers_ran(scene: Scene) -> None:
+    """So that a change by somebody else before ours is told from ours; extranet routers' are known from the plan."""
+    scene.wire.routers[OLD].running = "by hand"
+    scene.go()
+    (intent,) = [e for e in scene.events() if e.kind is Kind.INTENT]
+    assert intent.body["ran"] == {OLD: digest_of("by hand")}
+    (link,) = last_changes(scene.events())[OLD].links
+    assert (link.ran, link.left) == (digest_of("by hand"), digest_of(AFTER))
 
 
 def test_a_trial_that_others_missed_shows_nothing_without_the_path(scene: Scene) -> None:
