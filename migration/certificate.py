@@ -25,7 +25,7 @@ from migration.evidence import Evidence, collect_evidence
 from migration.outage import RecordLostError, read_record
 from migration.proof import Reason, same_failure
 from migration.release import Release
-from migration.soak import SoakOnRecord
+from migration.soak import SoakOnRecord, next_stage
 from migration.units import Step, UnitRecord, UnitState, fold_units
 from migration.waivers import WaiverState, fold_waivers
 from nornir_tasks.stations.model import Outcome, Result
@@ -350,7 +350,7 @@ class _Maker:
         gate = step.value
         if step is Step.PROVE:
             moved = fold_units([e for e in self.events if e.seq < begun.seq], [self.unit])[self.unit]
-            gate = "trial" if moved.state.reached(UnitState.CUT_OVER) else "cutover"
+            gate = next_stage(moved.state) if moved.state.reached(UnitState.CUT_OVER) else "cutover"
         waivers = fold_waivers((e for e in self.events if e.seq < begun.seq), _WIDEST)
         standing = (w for w in waivers if w.state(begun.moment) is WaiverState.STANDING)
         return tuple(r for w in standing if w.covers(self.unit, gate) for r in w.reasons)

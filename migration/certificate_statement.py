@@ -204,6 +204,10 @@ def _say_felt(outages: list[FeltOutage], lang: Language) -> str:
     ways, felt = max(o.targets for o in outages), max(o.felt for o in outages)
     finest = max((o.resolution_s or 0.0 for o in outages), default=0.0)
     unknown = sum(o.unknown for o in outages)
+    if all(o.resolution_s is None for o in outages):  # of none it is known, so nothing is said of how long
+        if lang == "zh":
+            return f"{ways} 条业务路径此前均不通或未能监测，中断情况不明"
+        return f"nothing is known of {ways} ways: none worked before, or none could be watched"
     if lang == "zh":
         text = (
             f"{ways} 条业务路径中 {felt} 条有感，最长 {worst:.1f} 秒"

@@ -107,7 +107,7 @@ def cutover(
             out += reports
             if not all(r.ended is not None and r.ended.ok for r in reports):
                 break
-        _settle_cores(campaign, units, say, on_progress)
+        out += _settle_cores(campaign, units, say, on_progress)
     return out
 
 
@@ -128,16 +128,19 @@ def cut_over_phases(campaign: Campaign, group: Sequence[Unit]) -> Phases:
     return tuple(tuple(c for c in phase if c.device not in cores) for phase in phases)
 
 
-def _settle_cores(campaign: Campaign, units: Sequence[Unit], say: Say, on_progress: OnProgress) -> None:
+def _settle_cores(
+    campaign: Campaign, units: Sequence[Unit], say: Say, on_progress: OnProgress
+) -> tuple[UnitReport, ...]:
     """Give the cores what follows from all of a network being cut over: nothing leads to its hub any more.
 
-    Asks the cores themselves, so that a run that was interrupted before this is finished by the next.
+    Asks the cores themselves, so that a run that was interrupted before this is finished by the next. The units stay cut
+    over whatever becomes of it; what did not become of it is a report of its own.
     """
     county, records = campaign.county, campaign.records()
     left = {u.network for u in county.units if not _is_cut_over(records[u.id])}
     moved = [u for u in units if u.network not in left]
     if not moved:
-        return
+        return ()
     configs = intended_configs(campaign, [d.id for d in county.devices if d.role is Role.CORE])
     changes = [Change(device=d, mode="replace", config=text) for d, text in configs.items()]
     found = wire.compare(campaign.nornir, changes)
@@ -145,10 +148,10 @@ def _settle_cores(campaign: Campaign, units: Sequence[Unit], say: Say, on_progre
     if deaf:
         todo = f"then give the cores the rest: 'extranet config push {' '.join(configs)}'"
         say(f"! the units stay cut over, but {deaf[0]}; {todo}")
-        return
+        return (_of_cores(Ended("cores", "failed", reasons=deaf, tried=False)),)
     changed = [c for c in changes if found[c.device].value]
     if not changed:
-        return
+        return ()
     must = unit_checks(campaign, moved)
     planes, proven = {u.plane for u in moved}, {c.id for c in must}
     attempt = Attempt(
@@ -163,8 +166,15 @@ def _settle_cores(campaign: Campaign, units: Sequence[Unit], say: Say, on_progre
     names = [c.device for c in changed]
     say(f"· {', '.join(names)}: what led to a hub that nobody needs any more goes")
     ended = carry_out(campaign, [attempt], change_id=new_change_id(campaign, "cores"), say=say, on_progress=on_progress)
-    if not ended[0].ok:
-        say(f"! the units stay cut over; try the cores again with 'extranet config push {' '.join(names)}'")
+    if ended[0].ok:
+        return ()
+    say(f"! the units stay cut over; try the cores again with 'extranet config push {' '.join(names)}'")
+    return (_of_cores(ended[0]),)
+
+
+def _of_cores(ended: Ended) -> UnitReport:
+    verdict = Verdict(gate="provision", unit="cores", allowed=True)
+    return UnitReport(unit="cores", verdict=verdict, changes={}, ended=ended, state="as before")
 
 
 def _is_cut_over(record: UnitRecord) -> bool:

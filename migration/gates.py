@@ -15,7 +15,7 @@ from inventory.wording import say_span
 from migration.archive import judge_archives
 from migration.events import Event
 from migration.proof import Away, Excused, Reason, ReasonKind, Situation, judge_legs, line_ends, say_moment, say_wait
-from migration.soak import judge_soak
+from migration.soak import judge_soak, next_stage
 from migration.terms import Terms
 from migration.units import Step, UnitRecord, UnitState, county_unit, find_unit, units_behind, units_served
 from migration.waivers import excuse
@@ -169,10 +169,11 @@ def judge_proof(unit_id: str, situation: Situation, *, since: datetime, together
 
     Only runs that began at `since` (when the old path was withheld) or later count, and of those only the ones that
     name in `withheld` the unit and all units that go `together` with it: one may have been the other's backup. For a unit
-    that is cut over it is the trial before its retirement.
+    that is cut over it is the trial before its next stage, whose exceptions it takes.
     """
     unit = find_unit(situation.county, unit_id)
-    gate = "trial" if situation.record(unit_id).state.reached(UnitState.CUT_OVER) else "proof"
+    state = situation.record(unit_id).state
+    gate = next_stage(state) if state.reached(UnitState.CUT_OVER) else "proof"
     away = tuple(Away((name,), trial=frozenset({unit.id, *together})) for name in dict.fromkeys((unit.id, *together)))
     return _verdict(gate, unit_id, judge_legs(unit, situation, since=since, away=away), situation)
 

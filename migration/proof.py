@@ -294,6 +294,7 @@ class Situation:
         """
         return (
             result.outcome is _PASSED
+            and not result.raw.get("clock_skew_s")
             and not _judge_aspects(result, result.check)
             and (
                 result.check.expect == "blocked"
@@ -728,9 +729,11 @@ class _Demand:
             return f"measured {say_moment(evidence.taken_from)}, before {mark}"
         for away in self.away:
             if not away.shown_by(evidence, withheld):
-                names, trial = ", ".join(away.units), " ".join(sorted(away.trial or away.units))
-                at = say_moment(evidence.taken_from)
-                return f"measured {at} while the old path of {names} was up, which proves nothing: 'extranet prove {trial}'"
+                names, at = ", ".join(away.units), say_moment(evidence.taken_from)
+                # With every line of them closed there is nothing left to withhold.
+                trial = " ".join(sorted(away.trial))
+                todo = f"prove {trial}" if trial else f"verify --unit {self.unit.id}"
+                return f"measured {at} while the old path of {names} was up, which proves nothing: 'extranet {todo}'"
         return ""
 
     def _judge_bound(self, evidence: Evidence, facts: RunFacts) -> str:
@@ -823,7 +826,10 @@ _COLONS_OF_AN_ADDRESS = 2
 
 
 def _say_skew(result: Result, evidence: Evidence) -> str:
-    """Say that a result is not of its run's time; empty when it is."""
+    """Say that a result is not of its run's time, or that its station's clock is not; empty when both are."""
+    told_s = result.raw.get("clock_skew_s")
+    if isinstance(told_s, int | float) and abs(told_s) > CLOCK_SKEW_S:
+        return f"the station's clock is off by about {abs(told_s):.0f} s: set it right and measure again"
     if evidence.taken_from - CLOCK_SKEW_S <= result.at <= evidence.taken_to + CLOCK_SKEW_S:
         return ""
     off_s = abs(result.at - evidence.taken_to)

@@ -19,6 +19,7 @@ from migration.matrix import ask_throughput
 from migration.measuring import OnProgress, keep, measure_now, no_progress, read_situation
 from migration.moves import Phases, close_lines, everyone_else, show_phases, unit_checks
 from migration.proof import Excused, Reason, ReasonKind, failing
+from migration.soak import next_stage
 from migration.steps import Attempt, Ended, carry_out, finish_interrupted, new_change_id, record_verdict
 from migration.units import Step, UnitState, devices_under
 from migration.waivers import excuse, fold_waivers
@@ -102,7 +103,7 @@ def _refuse_failing(
     out = dict(reports)
     for unit, checks in mine.items():
         found = (_say_failing(failed[c.id]) for c in checks if c.id in failed)
-        against, excused = excuse(unit, "trial", found, waivers, campaign.clock.now())
+        against, excused = excuse(unit, next_stage(records[unit].state), found, waivers, campaign.clock.now())
         verdict = reports[unit].verdict
         judged = verdict.model_copy(
             update={

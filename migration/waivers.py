@@ -29,12 +29,8 @@ from migration.clock import from_iso, to_iso
 from migration.events import Event, Kind
 from migration.proof import EXCUSABLE, Excused, Reason
 
-COVERED = {
-    "cutover": frozenset({"cutover", "proof"}),
-    "drain": frozenset({"drain", "trial"}),
-    "shut": frozenset({"shut", "trial"}),
-}
-"""Gates that an exception to one covers besides: the trial before a step asks what the step's own gate will ask."""
+COVERED = {"cutover": frozenset({"cutover", "proof"})}
+"""Gates that an exception to one covers besides: the trial asks again what the cutover asked."""
 
 
 class WaiverInvalidError(ExtranetError):

@@ -574,8 +574,9 @@ def read_until(sock: socket.socket, ends: float, enough: Callable[[bytes], bool]
 
 
 def has_marker(data: bytes, marker: str) -> bool:
-    """Tell whether the marker stands in the data as a word of its own."""
-    return re.search(rb"(?<![\w-])" + re.escape(marker.encode()) + rb"(?![\w-])", data) is not None
+    """Tell whether the marker stands in the data as a word of its own: no part of a longer name, of a host's or of a link."""
+    word = re.escape(marker.encode())
+    return re.search(rb"(?<![\w./@-])" + word + rb"(?![\w/@-]|\.\w)", data) is not None
 
 
 def first_bytes(data: bytes) -> str:

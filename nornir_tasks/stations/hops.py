@@ -184,6 +184,11 @@ def judge_session(station: str, session: Mapping[str, Any], book: HopBook, count
             return found(
                 Outcome.FAILED, f"{what} ({where}) - expected apart from legacy networks, found {hop.name} carries it"
             )
+    seen = trace.get("reached") or trace.get("turned_away") or any(trace.get("hops") or ())
+    if trace.get("problem") or not seen:
+        why = trace.get("problem") or "nobody on it answers"
+        todo = "let the machine that measures answer UDP to closed ports"
+        return found(Outcome.UNKNOWN, f"{what} ({where}) - expected its way known, found {why}; {todo}")
     address = ip_address(local)
     owner = next((n.name for n in county.networks if any(address in p for p in n.prefixes)), None)
     if owner is not None and not any(hop.kind == "extranet" for hop in met):

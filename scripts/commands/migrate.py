@@ -54,6 +54,7 @@ STATES = (
 SHOWN = 4
 """Stations and services that a cause names before it only counts them."""
 COMMAND = re.compile(r"'(extranet [^']+)'")
+DAY, DAY_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}"), re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:")
 CUTOVER = re.compile(r"extranet cutover (\S+) --yes")
 LEG = re.compile(r" \(from [^()]*, IPv[46](, must be blocked)?\)$")
 """From which leg a check was asked: the same cause stands against several."""
@@ -378,8 +379,9 @@ def suggest_next(verdict: Verdict) -> list[str]:
     if verdict.allowed:
         step = "cutover" if verdict.gate == "cutover" else "retire"
         return [f"extranet {step} {verdict.unit} (only shows it; --yes does it)"]
-    # A reason of these kinds quotes what a station or server said: whatever that is, it is no advice of ours.
-    ours = [r.why for r in verdict.reasons if r.kind not in {"failed", "unknown", "path"}]
+    # What a station, a server or a router said may be quoted in these: whatever that is, it is no advice of ours.
+    quoting = {"failed", "unknown", "path", "leak", "in-use"}
+    ours = [r.why for r in verdict.reasons if r.kind not in quoting and not (r.check and r.aspect)]
     named = list(dict.fromkeys(c for why in ours for c in COMMAND.findall(why)))
     if not named and any(r.station for r in verdict.reasons):
         named = [f"extranet verify --unit {verdict.unit} --diagnose"]
@@ -584,13 +586,16 @@ def last_moment(until: str) -> datetime:
 
     text = unicodedata.normalize("NFKC", until).strip()
     try:
-        found = datetime.fromisoformat(text)
-        return (found if "T" in text else found + timedelta(days=1)).astimezone(UTC)
-    except (OverflowError, ValueError):  # no date, or one at the ends of the calendar
-        raise ExtranetError(
-            "--until: an exception needs its end - expected a day such as 2027-09-30, or a moment such as "
-            f"2027-09-30T18:00:00, found {until!r}"
-        ) from None
+        if DAY.fullmatch(text):
+            return (datetime.fromisoformat(text) + timedelta(days=1)).astimezone(UTC)
+        if DAY_AND_TIME.match(text):
+            return datetime.fromisoformat(text).astimezone(UTC)
+    except (OverflowError, ValueError):  # no such date, or one at the ends of the calendar
+        pass
+    raise ExtranetError(
+        "--until: an exception needs its end - expected a day such as 2027-09-30, or a moment such as "
+        f"2027-09-30T18:00:00, found {until!r}"
+    )
 
 
 @boundary

@@ -30,8 +30,10 @@ from migration.gates import (
 )
 from migration.matrix import build_matrix
 from migration.proof import Leg, ReasonKind, Situation
+from migration.soak_samples import names_to_ask
 from migration.units import Step, UnitState, fold
 from nornir_tasks.drivers import Capabilities
+from nornir_tasks.old_line import NameSeen
 from nornir_tasks.stations.model import Finding, Outcome, Result, WayAspect
 from tests.migration.scene import (
     T0,
@@ -530,6 +532,19 @@ def test_a_station_with_a_wrong_clock_is_told_so() -> None:
     )
 
 
+def test_a_clock_that_its_session_found_wrong_counts_for_nothing() -> None:
+    """In a run that lasts long enough a wrong clock's times may lie inside; the session itself has compared the clocks."""
+    scene = at_drain()
+    run = scene.evidence[0]
+
+    def told(skew_s: float) -> str:
+        results = tuple(r.model_copy(update={"raw": {**r.raw, "clock_skew_s": skew_s}}) for r in run.results)
+        return text_of(judge_retirement("fin@ta", "drain", replace(scene, evidence=(with_results(run, results),))))
+
+    assert told(3.0) == told(0.0) == ""
+    assert "the station's clock is off by about 20 s" in told(-20.0)
+
+
 def test_isolation_is_part_of_proof() -> None:
     """A unit is not retired while a station's leg reaches a department it must not reach."""
     scene = at_drain()
@@ -834,12 +849,20 @@ def test_the_sample_county_can_be_taken_to_the_end() -> None:
     assert towns
     assert villages
 
+    names = tuple(
+        NameSeen(name=name, family=family, resolver=check.resolver or "", station=check.station, plane=plane)
+        for plane, asked in names_to_ask(county, checks).items()
+        for (name, family), check in asked.items()
+    )
+
     def scene(story: Story) -> Situation:
         began = story.at
         results = [pass_check(c, began + timedelta(seconds=5)) for c in checks]
         withheld = [u.id for u in county.units]
         run = measure(county, began, results=results, bound=bound_now(county), withheld=withheld)
-        return replace(situation_of(county, story.wait_s(20), run), checks=checks)
+        found = situation_of(county, story.wait_s(20), run)
+        soak = tuple(s.model_copy(update={"names": names}) for s in found.soak)
+        return replace(found, checks=checks, soak=soak)
 
     def all_allowed(verdicts: list[Verdict]) -> None:
         for verdict in verdicts:

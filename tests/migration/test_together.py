@@ -92,6 +92,16 @@ def test_each_others_backup_is_refused_one_after_the_other() -> None:
     assert judge_retirement(PAIR[0], Stage.DRAIN, scene_with(story, first, second, since)).allowed
 
 
+def test_with_every_line_closed_only_measuring_is_left() -> None:
+    """Where nothing can be withheld any more, the advice is to measure, not to prove."""
+    story = Story().go(*ALL, to=UnitState.CUT_OVER).go(PAIR[0], to=UnitState.SHUT).wait_s(4000)
+    early = measure(COUNTY, story.at)
+    story = story.wait_s(60).go(PAIR[1], to=UnitState.SHUT)
+    reasons = judge_retirement(PAIR[0], Stage.REMOVE, scene_with(story, early)).reasons
+    assert any(f"which proves nothing: 'extranet verify --unit {PAIR[0]}'" in r.why for r in reasons)
+    assert not any("extranet prove" in r.why for r in reasons)
+
+
 @pytest.mark.parametrize("gap_s", [1, 3000])
 def test_a_drained_line_is_a_backup_until_it_is_shut(gap_s: float) -> None:
     """Measured while the other was drained, a unit may have leaned on its line, which a shut has closed since."""

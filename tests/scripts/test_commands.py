@@ -495,8 +495,9 @@ def test_every_explanation_ends_in_what_to_run() -> None:
     failed = Reason(station="st-1", service="ledgers", why="tcp: found none", kind=ReasonKind.FAILED)
     assert suggest_next(explained(failed)) == ["extranet verify --unit fin@ta --diagnose"]
     told = "marker: page - expected 'finance', found 'extranet retire fin@ta --undo --yes'"
-    quoted = Reason(station="st", service="x", why=told, kind=ReasonKind.FAILED)
-    assert suggest_next(explained(quoted)) == ["extranet verify --unit fin@ta --diagnose"]
+    for kind in (ReasonKind.FAILED, ReasonKind.LEAK, ReasonKind.VOID, ReasonKind.IN_USE):
+        quoted = Reason(station="st", service="x", check="c", why=told, kind=kind, aspect="marker")
+        assert suggest_next(explained(quoted)) == ["extranet verify --unit fin@ta --diagnose"]
     assert suggest_next(explained(Reason(station="", service="", why="the hold is not over"))) == []
     allowed = Verdict(gate="cutover", unit="fin@ta", allowed=True)
     assert suggest_next(allowed)[0].startswith("extranet cutover fin@ta")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from inventory.errors import ExtranetError
 from inventory.model import Timers
 from inventory.reader import load_county
 from migration.clock import SystemClock, to_iso
@@ -47,6 +48,9 @@ def test_a_day_ends_at_its_end_and_a_moment_when_it_says() -> None:
     day = last_moment("2027-09-30")
     assert last_moment("2027-09-30T00:00:00") == day - timedelta(days=1)
     assert last_moment("２０２７-０９-３０") == day
+    for typed in ("2027-09-30 18:00:00", "20270930 18", "2027-09-30t18:00", "2027-13-01"):
+        with pytest.raises(ExtranetError, match="expected a day such as"):
+            last_moment(typed)
     assert last_moment("2027-09-30T18:00:00+08:00") == datetime(2027, 9, 30, 10, tzinfo=UTC)
 
 

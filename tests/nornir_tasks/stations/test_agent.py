@@ -462,6 +462,14 @@ def test_a_question_and_its_answer_round_trip(hosts: list[int], number: int) -> 
         ("finance-pay", "finance", False),
         ("<b>tax</b>", "tax", True),
         ("taxi", "tax", False),
+        ('{"service":"intake"}', "intake", True),
+        ("This is intake.", "intake", True),
+        ("backend:intake", "intake", True),
+        ('<a href="https://intake.yichuan.gov.example/">apply</a>', "intake", False),
+        ('<a href="/intake">apply</a>', "intake", False),
+        ('<a href="intake/">apply</a>', "intake", False),
+        ("There is no site portal.small.example on this host", "portal", False),
+        ("write to office@portal or portal@office", "portal", False),
     ],
 )
 def test_a_marker_is_a_word_of_its_own(text: str, marker: str, *, there: bool) -> None:
