@@ -55,6 +55,7 @@ def test_a_service_that_leans_on_the_old_line_is_found_by_withholding_it(town: T
     town.run("gate", "explain", UNIT, expect=GOOD)
 
 
+@pytest.mark.heavy
 def test_what_leans_on_the_old_line_after_its_drain_holds_it(town: Town) -> None:
     """A drain takes a route away and leaves the line up: what passes then is no proof; withheld once more, it is found."""
     town.run("prove", UNIT, "--yes", expect=GOOD)
@@ -85,6 +86,7 @@ def test_what_leans_on_the_old_line_after_its_drain_holds_it(town: Town) -> None
     town.soak(UNIT)
 
 
+@pytest.mark.heavy
 def test_a_port_that_is_opened_behind_our_back_withholds_nothing(town: Town) -> None:
     """A script on the old router opens the closed port again: configured closed, and up. Nothing is proven."""
     town.run("prove", UNIT, "--yes", expect=GOOD)
@@ -121,6 +123,7 @@ def test_a_station_that_still_asks_the_old_name_server_holds_its_unit(town: Town
     town.run("gate", "explain", UNIT, expect=GOOD)
 
 
+@pytest.mark.heavy
 def test_a_line_that_carries_a_fraction_of_its_bandwidth_is_not_relied_on(town: Town) -> None:
     """A line narrowed to a five-hundredth: probes pass, and nothing is withheld for a proof until it is mended."""
     before = town.configs()
